@@ -1,0 +1,1 @@
+"""Vocabulary that every package shares: names, selectors, tensors, errors, views and their wire form."""

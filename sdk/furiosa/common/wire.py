@@ -1,0 +1,317 @@
+"""Views to protobuf messages and back: the only converter of the broker API.
+
+`*_from_wire` refuses what a well-behaved peer never sends (an UNSPECIFIED enum, a malformed name) with
+ValueError; a wrong guess would be worse than a failed call.
+"""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final, TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from furiosa.common.errors import BadDeviceFile
+from furiosa.common.names import DeviceFile
+from furiosa.common.status import Failed
+from furiosa.common.tensor import DType, Quantization, TensorSpec
+from furiosa.common.views import (
+    Architecture,
+    CoreState,
+    CoreView,
+    DeviceView,
+    Health,
+    LeaseEndedNotice,
+    LeaseState,
+    LeaseView,
+    Notice,
+    Origin,
+    OwnerView,
+    ProcessView,
+    ProgramView,
+    UtilizationView,
+    WorkerDiedNotice,
+)
+from furiosa.proto.broker.v1 import (
+    devices_pb2,
+    handoff_pb2,
+    programs_pb2,
+    types_pb2,
+)
+
+_E = TypeVar("_E", bound=Enum)
+
+_ARCHITECTURE: Final = {Architecture.WARBOY: types_pb2.ARCHITECTURE_WARBOY}
+_ORIGIN: Final = {
+    Origin.HARDWARE: types_pb2.DEVICE_ORIGIN_HARDWARE,
+    Origin.EMULATED: types_pb2.DEVICE_ORIGIN_EMULATED,
+}
+_HEALTH: Final = {
+    Health.ALIVE: types_pb2.DEVICE_HEALTH_ALIVE,
+    Health.DEAD: types_pb2.DEVICE_HEALTH_DEAD,
+}
+_CORE_STATE: Final = {
+    CoreState.AVAILABLE: types_pb2.CORE_STATE_AVAILABLE,
+    CoreState.OCCUPIED: types_pb2.CORE_STATE_OCCUPIED,
+    CoreState.UNAVAILABLE: types_pb2.CORE_STATE_UNAVAILABLE,
+}
+_LEASE_STATE: Final = {
+    LeaseState.GRANTED: types_pb2.LEASE_STATE_GRANTED,
+    LeaseState.REVOKING: types_pb2.LEASE_STATE_REVOKING,
+    LeaseState.ENDED: types_pb2.LEASE_STATE_ENDED,
+}
+_DTYPE: Final = {
+    DType.FLOAT32: types_pb2.DATA_TYPE_FLOAT32,
+    DType.INT8: types_pb2.DATA_TYPE_INT8,
+    DType.UINT8: types_pb2.DATA_TYPE_UINT8,
+    DType.INT32: types_pb2.DATA_TYPE_INT32,
+    DType.INT64: types_pb2.DATA_TYPE_INT64,
+    DType.FLOAT16: types_pb2.DATA_TYPE_FLOAT16,
+    DType.INT16: types_pb2.DATA_TYPE_INT16,
+    DType.BOOL: types_pb2.DATA_TYPE_BOOL,
+}
+
+
+def _back(table: Mapping[_E, int], number: int) -> _E:
+    for member, value in table.items():
+        if value == number:
+            return member
+    kind = type(next(iter(table))).__name__
+    raise ValueError(f"{number} is no {kind} this version knows")
+
+
+def _file(text: str) -> DeviceFile:
+    try:
+        return DeviceFile.parse(text)
+    except BadDeviceFile as exc:
+        raise ValueError(str(exc)) from None
+
+
+def _stamp(seconds: float) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromNanoseconds(round(seconds * 1e6) * 1000)  # a float holds microseconds, not more
+    return stamp
+
+
+def _seconds(stamp: Timestamp) -> float:
+    return stamp.ToMicroseconds() / 1e6
+
+
+def _core_to_wire(core: CoreView) -> types_pb2.CoreStatus:
+    return types_pb2.CoreStatus(
+        core=core.core,
+        state=_CORE_STATE[core.state],
+        device_file="" if core.device_file is None else str(core.device_file),
+    )
+
+
+def _core_from_wire(message: types_pb2.CoreStatus) -> CoreView:
+    file = _file(message.device_file) if message.device_file else None
+    return CoreView(message.core, _back(_CORE_STATE, message.state), file)
+
+
+def device_to_wire(device: DeviceView) -> types_pb2.Device:
+    return types_pb2.Device(
+        index=device.index,
+        architecture=_ARCHITECTURE[device.architecture],
+        origin=_ORIGIN[device.origin],
+        health=_HEALTH[device.health],
+        uuid=device.uuid,
+        serial_number=device.serial_number,
+        firmware_version=device.firmware_version,
+        driver_version=device.driver_version,
+        pci_bdf=device.pci_bdf,
+        pci_dev=device.pci_dev,
+        numa_node=device.numa_node,
+        temperature_millicelsius=device.temperature_millicelsius,
+        power_microwatts=device.power_microwatts,
+        cores=map(_core_to_wire, device.cores),
+        device_files=map(str, device.device_files),
+    )
+
+
+def device_from_wire(message: types_pb2.Device) -> DeviceView:
+    has_temperature = message.HasField("temperature_millicelsius")
+    return DeviceView(
+        index=message.index,
+        architecture=_back(_ARCHITECTURE, message.architecture),
+        origin=_back(_ORIGIN, message.origin),
+        health=_back(_HEALTH, message.health),
+        uuid=message.uuid,
+        serial_number=message.serial_number,
+        firmware_version=message.firmware_version,
+        driver_version=message.driver_version,
+        pci_bdf=message.pci_bdf,
+        pci_dev=message.pci_dev,
+        numa_node=message.numa_node,
+        temperature_millicelsius=message.temperature_millicelsius if has_temperature else None,
+        power_microwatts=message.power_microwatts if message.HasField("power_microwatts") else None,
+        cores=tuple(map(_core_from_wire, message.cores)),
+        device_files=tuple(map(_file, message.device_files)),
+    )
+
+
+def origin_to_wire(origin: Origin) -> types_pb2.DeviceOrigin:
+    return _ORIGIN[origin]
+
+
+def origin_from_wire(number: int) -> Origin:
+    return _back(_ORIGIN, number)
+
+
+def owner_to_wire(owner: OwnerView) -> types_pb2.Owner:
+    return types_pb2.Owner(
+        pid=owner.pid,
+        uid=owner.uid,
+        gid=owner.gid,
+        start_time_ticks=owner.start_time_ticks,
+        command_line=owner.command_line,
+    )
+
+
+def owner_from_wire(message: types_pb2.Owner) -> OwnerView:
+    return OwnerView(
+        message.pid, message.uid, message.gid, message.start_time_ticks, message.command_line
+    )
+
+
+def lease_to_wire(lease: LeaseView) -> types_pb2.Lease:
+    return types_pb2.Lease(
+        id=lease.id,
+        device_files=map(str, lease.device_files),
+        state=_LEASE_STATE[lease.state],
+        owner=owner_to_wire(lease.owner),
+        granted_at=_stamp(lease.granted_at),
+    )
+
+
+def lease_from_wire(message: types_pb2.Lease) -> LeaseView:
+    return LeaseView(
+        id=message.id,
+        device_files=tuple(map(_file, message.device_files)),
+        state=_back(_LEASE_STATE, message.state),
+        owner=owner_from_wire(message.owner),
+        granted_at=_seconds(message.granted_at),
+    )
+
+
+def process_to_wire(process: ProcessView) -> types_pb2.Process:
+    return types_pb2.Process(
+        device_file=str(process.device_file),
+        pid=process.pid,
+        command_line=process.command_line,
+        lease_id=process.lease_id,
+    )
+
+
+def process_from_wire(message: types_pb2.Process) -> ProcessView:
+    return ProcessView(
+        _file(message.device_file), message.pid, message.command_line, message.lease_id
+    )
+
+
+def utilization_to_wire(use: UtilizationView) -> types_pb2.Utilization:
+    return types_pb2.Utilization(
+        device_file=str(use.device_file),
+        window_ns=use.window_ns,
+        npu_fraction=use.npu_fraction,
+        computation_fraction=use.computation_fraction,
+        io_fraction=use.io_fraction,
+        pid=use.pid,
+        command_line=use.command_line,
+        observed_at=_stamp(use.observed_at),
+    )
+
+
+def utilization_from_wire(message: types_pb2.Utilization) -> UtilizationView:
+    return UtilizationView(
+        device_file=_file(message.device_file),
+        window_ns=message.window_ns,
+        npu_fraction=message.npu_fraction,
+        computation_fraction=message.computation_fraction,
+        io_fraction=message.io_fraction,
+        pid=message.pid,
+        command_line=message.command_line,
+        observed_at=_seconds(message.observed_at),
+    )
+
+
+def tensor_to_wire(spec: TensorSpec) -> types_pb2.TensorSpec:
+    message = types_pb2.TensorSpec(name=spec.name, data_type=_DTYPE[spec.dtype], shape=spec.shape)
+    if spec.quantization is not None:
+        message.quantization.scale = spec.quantization.scale
+        message.quantization.zero_point = spec.quantization.zero_point
+    return message
+
+
+def tensor_from_wire(message: types_pb2.TensorSpec) -> TensorSpec:
+    quantization = None
+    if message.HasField("quantization"):
+        quantization = Quantization(message.quantization.scale, message.quantization.zero_point)
+    return TensorSpec(
+        message.name, _back(_DTYPE, message.data_type), tuple(message.shape), quantization
+    )
+
+
+def program_to_wire(program: ProgramView) -> programs_pb2.Program:
+    return programs_pb2.Program(
+        id=program.id,
+        lease_id=program.lease_id,
+        target=program.target,
+        inputs=map(tensor_to_wire, program.inputs),
+        outputs=map(tensor_to_wire, program.outputs),
+        enf_bytes=program.enf_bytes,
+    )
+
+
+def program_from_wire(message: programs_pb2.Program) -> ProgramView:
+    return ProgramView(
+        id=message.id,
+        lease_id=message.lease_id,
+        target=message.target,
+        inputs=tuple(map(tensor_from_wire, message.inputs)),
+        outputs=tuple(map(tensor_from_wire, message.outputs)),
+        enf_bytes=message.enf_bytes,
+    )
+
+
+def devices_from_wire(message: devices_pb2.ListDevicesResponse) -> tuple[DeviceView, ...]:
+    return tuple(map(device_from_wire, message.devices))
+
+
+def failed_to_detail(failed: Failed) -> types_pb2.ErrorDetail:
+    return types_pb2.ErrorDetail(reason=failed.reason, fields=dict(failed.fields))
+
+
+def failed_to_wire(failed: Failed) -> handoff_pb2.Failure:
+    return handoff_pb2.Failure(
+        code=failed.code, message=failed.message, detail=failed_to_detail(failed)
+    )
+
+
+def failed_from_wire(message: handoff_pb2.Failure) -> Failed:
+    detail = message.detail
+    return Failed(message.code, message.message, detail.reason, dict(detail.fields))
+
+
+def notice_to_wire(notice: Notice) -> handoff_pb2.Notice:
+    if isinstance(notice, WorkerDiedNotice):
+        return handoff_pb2.Notice(
+            worker_died=handoff_pb2.WorkerDied(
+                lease_id=notice.lease_id,
+                device_file=str(notice.device_file),
+                cause=notice.cause,
+            )
+        )
+    return handoff_pb2.Notice(
+        lease_ended=handoff_pb2.LeaseEnded(lease_id=notice.lease_id, cause=notice.cause)
+    )
+
+
+def notice_from_wire(message: handoff_pb2.Notice) -> Notice:
+    kind = message.WhichOneof("event")
+    if kind == "worker_died":
+        died = message.worker_died
+        return WorkerDiedNotice(died.lease_id, _file(died.device_file), died.cause)
+    if kind == "lease_ended":
+        return LeaseEndedNotice(message.lease_ended.lease_id, message.lease_ended.cause)
+    raise ValueError("a notice without an event this version knows")
