@@ -37,7 +37,7 @@ class CoreView:
         """Source: devices reference 4; the file named is the one really leased, e.g. npu0pe0-1."""
         if self.state is CoreState.OCCUPIED:
             return f"occupied by {self.device_file}"
-        return self.state.value
+        return str(self.state.value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ def device_from_wire(message: types_pb2.Device) -> DeviceView:
     )
 
 
-def origin_to_wire(origin: Origin) -> types_pb2.DeviceOrigin:
+def origin_to_wire(origin: Origin) -> types_pb2.DeviceOrigin.ValueType:
     return _ORIGIN[origin]
 
 
