@@ -2,6 +2,7 @@
 
     FuriosaError
     ├── BadRequest              the caller must change the request
+    │   ├── BadArgument         a field of the request is out of its bounds
     │   ├── BadDeviceFile       not a device file name
     │   ├── BadDeviceSpec       not a device specification
     │   └── InvalidProgram      the ENF reader refused the file
@@ -37,6 +38,16 @@ class FuriosaError(Exception):
 
 class BadRequest(FuriosaError):
     """The request cannot be served as it is; sending it again will not help."""
+
+
+@dataclass(eq=False)
+class BadArgument(BadRequest):
+    argument: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.argument} is {self.found}, expected {self.expected}"
 
 
 @dataclass(eq=False)

@@ -10,7 +10,9 @@ from typing import Final, Self
 from furiosa.common.errors import BadDeviceFile
 
 MAX_ID: Final = 255  # card and core numbers are 0..255
-_FILE = re.compile(r"npu(\d{1,3})(?:pe(\d{1,3})(?:-(\d{1,3}))?)?", re.ASCII)
+_BEYOND: Final = MAX_ID + 1  # no written range reaches it
+_ID = r"(0|[1-9]\d{0,2})"  # one way to write each number, so that names can be compared as text
+_FILE = re.compile(rf"npu{_ID}(?:pe{_ID}(?:-{_ID})?)?")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -21,7 +23,7 @@ class CoreRange:
     last: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.first <= self.last <= MAX_ID:
+        if not 0 <= self.first <= self.last <= _BEYOND:
             raise ValueError(f"core range {self.first}-{self.last} is not within 0-{MAX_ID}")
 
     @property
@@ -39,7 +41,7 @@ class CoreRange:
         return self.first <= other.last and other.first <= self.last
 
 
-ALL: Final = CoreRange(0, MAX_ID)
+ALL: Final = CoreRange(0, _BEYOND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +61,14 @@ class DeviceFile:
         match = _FILE.fullmatch(text)
         if match is None:
             raise BadDeviceFile(text)
-        npu, first, last = (int(group) if group else None for group in match.groups())
-        assert npu is not None
-        try:
-            if first is None:
-                return cls(npu, ALL)
-            if last is not None and last <= first:
-                raise BadDeviceFile(text)
-            return cls(npu, CoreRange(first, first if last is None else last))
-        except ValueError:
-            raise BadDeviceFile(text) from None
+        npu, first, last = (None if group is None else int(group) for group in match.groups())
+        if npu is None or max(npu, first or 0, last or 0) > MAX_ID:
+            raise BadDeviceFile(text)
+        if first is None:
+            return cls(npu, ALL)
+        if last is not None and last <= first:
+            raise BadDeviceFile(text)
+        return cls(npu, CoreRange(first, first if last is None else last))
 
     def __str__(self) -> str:
         if self.cores.is_all:

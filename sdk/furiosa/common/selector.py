@@ -13,10 +13,10 @@ from furiosa.common.names import ALL, MAX_ID, CoreRange, DeviceFile
 
 DEFAULT_SPEC = "warboy(2)*1"
 
-_CORES = r"(\d{1,3})(?:-(\d{1,3}))?"
-_RAW = re.compile(rf"npu(\d{{1,3}})(?:pe{_CORES})?", re.ASCII)
-_NAMED = re.compile(rf"npu:(\d{{1,3}})(?::{_CORES})?", re.ASCII)
-_COUNTED = re.compile(r"warboy(?:\((\d{1,3})\))?\*(\d{1,3})", re.ASCII)
+_CORES = r"(\d{1,9})(?:-(\d{1,9}))?"
+_RAW = re.compile(rf"npu(\d{{1,9}})(?:pe{_CORES})?", re.ASCII)
+_NAMED = re.compile(rf"npu:(\d{{1,9}})(?::{_CORES})?", re.ASCII)
+_COUNTED = re.compile(r"warboy(?:\((\d{1,9})\))?\*(\d{1,9})", re.ASCII)
 _GRAMMAR = "expected npu:<card>[:<core>[-<core>]], npu<card>[pe<core>[-<core>]] or warboy[(<cores>)]*<count>"
 
 

@@ -1,0 +1,202 @@
+"""The virtual platform: a device tree for cards that are not there, kept current while they work.
+
+Every file is replaced in one step, so a reader never sees half of one. `alive` is written once and then
+left alone: writing 0 there by hand is how to see what happens when a card stops answering.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from furiosa.broker.devices import tree
+from furiosa.broker.platform import contents
+from furiosa.broker.platform.folder import Folder
+from furiosa.broker.platform.identity import Identity, identity, machine_id
+from furiosa.broker.platform.perf_regs import CYCLES_PER_NS, perf_regs
+from furiosa.broker.platform.thermal import Climate, step
+from furiosa.common.names import MAX_ID, DeviceFile
+from furiosa.common.views import Origin
+
+# Sensors move this often at most: they are two dozen files a card, and a body of metal is slow.
+SENSOR_SECONDS: Final = 1.0
+
+
+class Measured(Protocol):
+    """What the worker behind a device file has done since it started; both only grow."""
+
+    @property
+    def task_ns(self) -> int: ...
+
+    @property
+    def tensor_ns(self) -> int: ...
+
+
+@dataclass(slots=True)
+class _Registers:
+    """Counters of one device file, in ns. They outlive its workers, each of which counts from 0."""
+
+    task_ns: int = 0
+    tensor_ns: int = 0
+    seen_task_ns: int = 0
+    seen_tensor_ns: int = 0
+    in_use: bool = False
+
+    def add(self, measured: Measured | None) -> int:
+        """Returns the new task time."""
+        task, tensor = (0, 0) if measured is None else (measured.task_ns, measured.tensor_ns)
+        if task < self.seen_task_ns:  # another worker
+            self.seen_task_ns = self.seen_tensor_ns = 0
+        new = task - self.seen_task_ns
+        self.task_ns += new
+        self.tensor_ns += max(0, tensor - self.seen_tensor_ns)
+        self.seen_task_ns, self.seen_tensor_ns = task, tensor
+        return new
+
+
+@dataclass(slots=True)
+class _Card:
+    identity: Identity
+    registers: dict[DeviceFile, _Registers]
+    busy_ns: int = 0  # core time since the sensors moved
+    climate: Climate = field(default_factory=Climate)
+
+
+class VirtualPlatform:
+    """`cards` emulated Warboys under `folder`, which becomes a root for `devices.discover`.
+
+    The folder is the platform's own: `write` removes what does not belong to these cards. `machine` is
+    what their serial numbers are made from. Not safe for use by two threads at once.
+    Raises: ValueError for a number of cards outside 0 to 256.
+    """
+
+    def __init__(self, folder: Path, cards: int, *, machine: str | None = None) -> None:
+        if not 0 <= cards <= MAX_ID + 1:
+            raise ValueError(f"{cards} virtual cards: 0 to {MAX_ID + 1} are possible")
+        machine = machine_id() if machine is None else machine
+        self._folder = Folder(folder)
+        self._cards = [
+            _Card(
+                identity(machine, index),
+                {file: _Registers() for file in contents.device_files(index)},
+            )
+            for index in range(cards)
+        ]
+        self._started: float | None = None
+        self._sensed = 0.0
+
+    @property
+    def folder(self) -> Path:
+        return self._folder.path
+
+    def write(self) -> None:
+        """Make the folder hold exactly these cards, idle and cold. Call it once, before `tick`.
+
+        Device files that are there stay the same files.
+        Raises: FileExistsError when the folder holds a device tree that no virtual platform wrote.
+        """
+        root = self._folder
+        if not tree.is_emulated(root.path):
+            for top in ("dev", "sys"):
+                if (root.path / top).exists():
+                    raise FileExistsError(f"{root.path / top} is not a virtual platform's")
+        root.make(".")
+        # first of all: without it, a reader would look for character devices
+        marker = {"origin": Origin.EMULATED.value, "cards": len(self._cards)}
+        root.write(tree.MARKER, json.dumps(marker) + "\n")
+        folders = ["dev", contents.class_folder("")]
+        files: list[str] = []
+        for index, card in enumerate(self._cards):
+            folders += [contents.class_folder(str(file)) for file in card.registers]
+            files += self._write_card(index, card)
+        for folder in folders:
+            root.make(folder)
+        for top in ("dev", "sys"):
+            root.keep_only(top, files, folders)
+
+    def tick(
+        self, readings: Mapping[DeviceFile, Measured | None], now: float | None = None
+    ) -> None:
+        """Bring counters, heartbeat and, once in `SENSOR_SECONDS`, sensors up to `now`.
+
+        `readings` has one entry for each device file in use; None: its worker has not started. A file
+        has `perf_regs` exactly while it is in use (hardware refuses to read it otherwise; a mode of
+        000 would not stop root). Two reads of the counters need a tick before each.
+        `now` is in monotonic seconds; None: the present.
+        Raises: KeyError for a file this platform has not; OSError.
+        """
+        now = time.monotonic() if now is None else now
+        if self._started is None:
+            self._started = self._sensed = now
+        uptime = now - self._started
+        known = {file for card in self._cards for file in card.registers}
+        if not readings.keys() <= known:
+            raise KeyError(f"no such device file: {', '.join(map(str, readings.keys() - known))}")
+        for index, card in enumerate(self._cards):
+            for file, registers in card.registers.items():
+                card.busy_ns += self._count(file, registers, readings, uptime) * _width(file)
+            self._folder.write(f"{contents.device_folder(index)}/heartbeat", f"{int(uptime)}\n")
+        if now - self._sensed >= SENSOR_SECONDS:
+            self._move_sensors(now - self._sensed)
+            self._sensed = now
+
+    def _move_sensors(self, seconds: float) -> None:
+        for card in self._cards:
+            load = card.busy_ns / (seconds * 1e9 * contents.CORES)
+            card.busy_ns = 0
+            card.climate = step(card.climate, load, seconds)
+            for name, text in contents.sensor_files(card.identity, card.climate).items():
+                self._folder.write(name, text)
+
+    def _write_card(self, index: int, card: _Card) -> Iterator[str]:
+        """The link that makes the card visible comes last."""
+        texts = {
+            **contents.constant_files(index, card.identity),
+            **contents.sensor_files(card.identity, card.climate),
+        }
+        for name, text in texts.items():
+            self._folder.make(str(Path(name).parent))
+            self._folder.write(name, text)
+            yield name
+        self._folder.make("dev")
+        for node in contents.node_names(index):
+            self._folder.touch(f"dev/{node}")
+            yield f"dev/{node}"
+        name = f"npu{index}_mgmt"
+        link = contents.class_folder(name)
+        self._folder.make(contents.class_folder(""))
+        self._folder.link(link, f"../../devices/virtual/npu_mgmt/{name}")
+        yield link
+
+    def _count(
+        self,
+        file: DeviceFile,
+        registers: _Registers,
+        readings: Mapping[DeviceFile, Measured | None],
+        uptime: float,
+    ) -> int:
+        """Returns the task time since the last tick, in ns."""
+        name = contents.perf_regs_file(file)
+        if file not in readings:
+            if registers.in_use:
+                self._folder.remove(name)
+                registers.in_use = False
+            registers.seen_task_ns = registers.seen_tensor_ns = 0
+            return 0
+        registers.in_use = True
+        new = registers.add(readings[file])
+        self._folder.write(
+            name,
+            perf_regs(
+                round(uptime * 1e9) * CYCLES_PER_NS,
+                registers.task_ns * CYCLES_PER_NS,
+                registers.tensor_ns * CYCLES_PER_NS,
+            ),
+        )
+        return new
+
+
+def _width(file: DeviceFile) -> int:
+    return contents.CORES if file.cores.is_all else file.cores.width

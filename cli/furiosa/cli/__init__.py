@@ -1,0 +1,1 @@
+"""Command-line tools: arguments in, text out. What they do lives in the SDK packages."""

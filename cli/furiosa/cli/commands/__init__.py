@@ -1,0 +1,1 @@
+"""One file per sub-command of furiosactl: its arguments, what it fetches, its rows."""

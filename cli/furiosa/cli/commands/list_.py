@@ -1,0 +1,64 @@
+"""`furiosactl list`: device files, and which cores are in use. Source: furiosactl reference 5 and 8."""
+
+import argparse
+from dataclasses import dataclass
+from typing import Final
+
+from furiosa.cli.args import Commands, add_command, add_format
+from furiosa.cli.broker import Broker
+from furiosa.cli.commands.report import Report, reporting
+from furiosa.cli.render import Column, Table
+from furiosa.common.views import DeviceView
+
+_COLUMNS: Final = (Column("NPU"), Column("Cores"), Column("DEVFILES"))
+
+
+@dataclass(frozen=True, slots=True)
+class ListRow:
+    npu: str
+    cores: tuple[tuple[int, str], ...]  # number, status
+    devfiles: tuple[str, ...]
+
+
+def add_parser(commands: "Commands[argparse.ArgumentParser]", text: str) -> None:
+    parser = add_command(commands, "list", text)
+    add_format(parser)
+    parser.set_defaults(run=reporting(_report))
+
+
+def _report(args: argparse.Namespace, broker: Broker) -> Report:
+    return report(broker.devices())
+
+
+def report(devices: tuple[DeviceView, ...]) -> Report:
+    rows = tuple(row(device) for device in sorted(devices, key=lambda device: device.index))
+    return Report(
+        Table(
+            _COLUMNS,
+            tuple(
+                (
+                    row.npu,
+                    ", ".join(f"{core} ({status})" for core, status in row.cores),
+                    ", ".join(row.devfiles),
+                )
+                for row in rows
+            ),
+        ),
+        tuple(
+            {
+                "npu": row.npu,
+                "cores": [{"idx": core, "status": status} for core, status in row.cores],
+                "devfiles": list(row.devfiles),
+            }
+            for row in rows
+        ),
+    )
+
+
+def row(device: DeviceView) -> ListRow:
+    files = sorted(device.device_files, key=lambda file: file.sort_key)
+    return ListRow(
+        npu=device.name,
+        cores=tuple(sorted((core.core, str(core)) for core in device.cores)),
+        devfiles=tuple(map(str, files)),
+    )

@@ -1,0 +1,19 @@
+"""Rows to text. PURE: knows nothing of devices, brokers or terminals."""
+
+from furiosa.cli.render.json_ import json_text
+from furiosa.cli.render.table import Align, Column, Table, draw
+from furiosa.cli.render.values import MISSING, celsius, or_missing, watts
+from furiosa.cli.render.yaml_ import yaml_text
+
+__all__ = [
+    "MISSING",
+    "Align",
+    "Column",
+    "Table",
+    "celsius",
+    "draw",
+    "json_text",
+    "or_missing",
+    "watts",
+    "yaml_text",
+]

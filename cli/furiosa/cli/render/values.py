@@ -1,0 +1,19 @@
+"""Values as the published tables write them. Source: furiosactl reference 4 (formats)."""
+
+from typing import Final
+
+MISSING: Final = "N/A"
+
+
+def or_missing(text: str) -> str:
+    return text or MISSING
+
+
+def celsius(millicelsius: int | None) -> str:
+    """Whole degrees, the unit directly after them: 54°C."""
+    return MISSING if millicelsius is None else f"{round(millicelsius / 1e3)}°C"
+
+
+def watts(microwatts: int | None) -> str:
+    """Two decimals and a blank: 0.99 W."""
+    return MISSING if microwatts is None else f"{microwatts / 1e6:.2f} W"

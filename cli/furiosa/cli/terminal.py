@@ -1,0 +1,46 @@
+"""Where a command talks: data to stdout, everything else to stderr."""
+
+import contextlib
+import io
+import os
+import sys
+from dataclasses import dataclass
+from typing import Self, TextIO
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    out: TextIO
+    err: TextIO
+
+    @classmethod
+    def standard(cls) -> Self:
+        """The process's own streams, in UTF-8 whatever the locale: the published output has a `°`."""
+        return cls(_usable(sys.stdout), _usable(sys.stderr))
+
+    @property
+    def is_bold(self) -> bool:
+        """Whether stdout shows letters in bold."""
+        return self.out.isatty() and os.environ.get("TERM") != "dumb"
+
+    def say(self, text: str) -> None:
+        """A line for people. Nobody may be listening; that is no reason to fail."""
+        with contextlib.suppress(OSError):
+            print(text, file=self.err, flush=True)
+
+    def finish(self) -> None:
+        """Flush stdout. What it does not take goes nowhere, or the interpreter would complain at exit."""
+        try:
+            self.out.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.out.fileno())
+            os.close(nowhere)
+
+
+def _usable(stream: TextIO | None) -> TextIO:
+    if stream is None:  # closed by whoever started us
+        return io.StringIO()
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    return stream

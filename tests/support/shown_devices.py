@@ -1,0 +1,73 @@
+"""Devices and processes as a broker shows them, and such a broker without a process behind it."""
+
+from dataclasses import dataclass, field
+
+from furiosa.common.names import DeviceFile
+from furiosa.common.views import (
+    Architecture,
+    CoreState,
+    CoreView,
+    DeviceView,
+    Health,
+    Origin,
+    ProcessView,
+)
+
+
+def a_device(index: int = 1, **changes: object) -> DeviceView:
+    """The card of the published samples."""
+    fields: dict[str, object] = {
+        "index": index,
+        "architecture": Architecture.WARBOY,
+        "origin": Origin.HARDWARE,
+        "health": Health.ALIVE,
+        "uuid": "00000000-0000-0000-0000-000000000000",
+        "serial_number": "WBYB0000000000000",
+        "firmware_version": "1.6.0, 3c10fd3",
+        "driver_version": "1.4.0, a1b2c3d",
+        "pci_bdf": "0000:44:00.0",
+        "pci_dev": "511:0",
+        "numa_node": 0,
+        "temperature_millicelsius": 54_000,
+        "power_microwatts": 990_000,
+        "cores": tuple(CoreView(core, CoreState.AVAILABLE) for core in (0, 1)),
+        "device_files": tuple(
+            DeviceFile.parse(f"npu{index}{cores}") for cores in ("", "pe0", "pe1", "pe0-1")
+        ),
+    }
+    return DeviceView(**{**fields, **changes})  # type: ignore[arg-type]  # a builder: fields by name
+
+
+def a_process(
+    device_file: str = "npu0pe0-1",
+    pid: int = 132529,
+    command_line: str = "/usr/bin/python3 /usr/local/bin/uvicorn image_classify:app",
+) -> ProcessView:
+    return ProcessView(DeviceFile.parse(device_file), pid, command_line, lease_id="l")
+
+
+@dataclass
+class ShownBroker:
+    """Answers what it was given, or raises `error`; remembers how it was reached."""
+
+    held: tuple[DeviceView, ...] = ()
+    running: tuple[ProcessView, ...] = ()
+    origin: Origin = Origin.HARDWARE
+    error: BaseException | None = None
+    asked_at: list[str | None] = field(default_factory=list)
+    closed: int = 0
+
+    def connect(self, address: str | None) -> "ShownBroker":
+        self.asked_at.append(address)
+        return self
+
+    def devices(self) -> tuple[DeviceView, ...]:
+        if self.error is not None:
+            raise self.error
+        return self.held
+
+    def processes(self) -> tuple[ProcessView, ...]:
+        return self.running
+
+    def close(self) -> None:
+        self.closed += 1
