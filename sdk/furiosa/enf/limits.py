@@ -27,7 +27,7 @@ class Limits:
     name_bytes: int = 1 << 10
     provenance_bytes: int = 1 << 14  # of one instruction
     tensor_bytes: int = 1 << 30
-    graph_bytes: int = 64 << 20  # ONNX bytes of one host section
+    graph_bytes: int = 256 << 20  # ONNX bytes of one host section
     graph_fields: int = 1 << 19
     graph_nodes: int = 1 << 14
     sram_bytes: int = 32 << 20  # on-chip memory of a card. Source: devices reference, section 1

@@ -1,0 +1,1 @@
+"""cdfg: ordered tasks, each NPU operation placed on PEs."""

@@ -1,0 +1,1 @@
+"""dfg: the source model as a typed graph of operators."""

@@ -1,0 +1,1 @@
+"""Passes on dfg, one verb a file."""

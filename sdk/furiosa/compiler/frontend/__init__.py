@@ -1,0 +1,1 @@
+"""From foreign model formats to dfg. The only place in the compiler that imports onnx."""

@@ -1,0 +1,1 @@
+"""gir: tasks on buffers with lifetimes and addresses."""

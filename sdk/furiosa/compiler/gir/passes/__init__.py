@@ -1,0 +1,1 @@
+"""Passes on gir, one verb a file."""

@@ -1,0 +1,1 @@
+"""Passes on ldfg, one verb a file."""

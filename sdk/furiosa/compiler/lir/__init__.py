@@ -1,0 +1,1 @@
+"""lir: the instruction stream with its constants."""

@@ -1,0 +1,1 @@
+"""Lowerings, one a file: <from>_to_<to>."""

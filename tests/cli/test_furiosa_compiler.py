@@ -1,0 +1,120 @@
+"""`furiosa-compiler`: arguments, files, exit codes. What is compiled is tested in tests/compiler."""
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from furiosa.cli.exitcodes import ExitCode
+from furiosa.cli.furiosa_compiler import main, save
+from furiosa.enf import read
+from support import models
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    model = models.quantized(models.residual_cnn())
+    Path("model.onnx").write_bytes(model.SerializeToString())
+    return "model.onnx"
+
+
+def test_program_is_saved_and_progress_told_on_stderr(
+    source: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([source]) == ExitCode.OK
+    program = read(Path("output.enf").read_bytes())
+    assert (program.target, program.batch) == ("warboy-2pe", 1)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("[1/6] 🔍   Compiling from onnx to dfg\nDone in ")
+    assert err.endswith("\nThe output has been saved to output.enf\n")
+
+
+def test_options_reach_the_compiler(source: str) -> None:
+    assert main([source, "-o", "a.enf", "-b", "2", "--target-npu", "warboy"]) == ExitCode.OK
+    program = read(Path("a.enf").read_bytes())
+    assert (program.target, program.batch) == ("warboy", 2)
+
+
+def test_default_output_is_named_after_the_ir(source: str) -> None:
+    assert main([source, "--target-ir", "LIR"]) == ExitCode.OK
+    assert Path("output.lir").read_text().startswith("lir net opset 13")
+
+
+def test_verbose_tells_the_steps(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([source, "-v"]) == ExitCode.OK
+    assert "absorb-qdq took " in capsys.readouterr().err
+    assert main([source]) == ExitCode.OK
+    assert "absorb-qdq took " not in capsys.readouterr().err
+
+
+def failed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Last line on stderr of a command that must fail with 1."""
+    assert main(arguments) == ExitCode.FAILURE
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    return err.splitlines()[-1]
+
+
+def test_errors_are_one_line(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("broken.onnx").write_bytes(b"no model")
+    assert failed(["none.onnx"], capsys) == "ERROR: none.onnx does not exist"
+    assert failed(["broken.onnx"], capsys).startswith("ERROR: this is not an ONNX model")
+    assert failed(["."], capsys) == "ERROR: .: Is a directory"
+    assert failed([source, "-o", "."], capsys) == "ERROR: . is a folder"
+    assert failed([source, "-o", "no/x"], capsys) == "ERROR: no is no folder that can be written to"
+    assert failed([source, "--target-npu", "x"], capsys).startswith("ERROR: invalid NPU id 'x'")
+    assert failed([source, "--target-ir", "x"], capsys).startswith("ERROR: invalid target ir 'x'")
+    assert failed([source, "-b", "0"], capsys).startswith("ERROR: invalid batch size 0")
+    assert sorted(os.listdir()) == ["broken.onnx", "model.onnx"]
+
+
+def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["a", "b"], ["a", "--no-such"], ["a", "-b", "two"]):
+        assert main(arguments) == ExitCode.USAGE
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["--help"], ["-V"], ["--version"]])
+def test_help_and_version_start_with_the_headline(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == ExitCode.OK
+    assert capsys.readouterr().out.startswith("Furiosa SDK Compiler v0.")
+
+
+def test_full_disk_leaves_the_old_file_and_nothing_else(
+    source: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    Path("output.enf").write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    assert failed([source], capsys) == "ERROR: output.enf: No space left on device"
+    assert Path("output.enf").read_text() == "old"
+    assert sorted(os.listdir()) == ["model.onnx", "output.enf"]
+
+
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    save(tmp_path / "link", b"data")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"data"
+    save(Path(os.devnull), b"data")
+    with pytest.raises(OSError, match="/dev/full"):
+        save(Path("/dev/full"), b"data")
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+
+
+def test_installed_command_writes_a_readable_file(source: str) -> None:
+    command = [sys.executable, "-m", "furiosa.cli.furiosa_compiler", source, "-o", "x.enf"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert stat.S_IMODE(Path("x.enf").stat().st_mode) & stat.S_IRUSR
+    assert read(Path("x.enf").read_bytes()).name == "net"

@@ -1,0 +1,295 @@
+"""What the ONNX frontend refuses, by name, and how it brings operators into one form."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from furiosa.compiler import (
+    CompilationFailed,
+    CompileError,
+    CompilerOptions,
+    InvalidFormat,
+    InvalidModel,
+    compile,
+)
+from furiosa.compiler.dfg.ir import Dfg
+from furiosa.compiler.frontend.onnx import import_onnx
+from support import models
+from support.models import Net
+
+
+def net(shape: tuple[int, ...] = (1, 3, 8, 8), opset: int = 13) -> Net:
+    return Net(shape, opset=opset)
+
+
+def imported(model: onnx.ModelProto, batch: int = 1) -> Dfg:
+    return import_onnx(model.SerializeToString(), CompilerOptions(batch_size=batch))
+
+
+def small() -> onnx.ModelProto:
+    n = net()
+    return n.model(n.node("Relu", "relu", ["image"]))
+
+
+def dynamic() -> onnx.ModelProto:
+    model = small()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    return model
+
+
+def of_custom_domain() -> onnx.ModelProto:
+    model = small()
+    model.graph.node[0].domain = "com.microsoft"
+    return model
+
+
+def unknown_operator() -> onnx.ModelProto:
+    model = small()
+    model.graph.node[0].op_type = "Frobnicate"
+    return model
+
+
+def with_subgraph() -> onnx.ModelProto:
+    model = small()
+    body = helper.make_graph(
+        [], "body", [], [helper.make_tensor_value_info("r", TensorProto.FLOAT, [1])]
+    )
+    node = helper.make_node("If", ["image"], ["r"], "choice", then_branch=body, else_branch=body)
+    model.graph.node.append(node)
+    return model
+
+
+def with_external_data() -> onnx.ModelProto:
+    n = net()
+    n.conv("c", "image", 3, 4, 3)
+    model = n.model("c:0")
+    model.graph.initializer[0].data_location = TensorProto.EXTERNAL
+    model.graph.initializer[0].external_data.add(key="location", value="/etc/passwd")
+    return model
+
+
+def of_old_opset() -> onnx.ModelProto:
+    model = small()
+    model.opset_import[0].version = 9
+    return model
+
+
+def of_doubles() -> onnx.ModelProto:
+    n = net()
+    return n.model(n.node("Cast", "wide", ["image"], to=TensorProto.DOUBLE))
+
+
+def with_values_for_shape() -> onnx.ModelProto:
+    n = net()
+    return n.model(n.node("NonZero", "where", ["image"]))
+
+
+def that_does_not_fit() -> onnx.ModelProto:
+    model = models.residual_cnn()
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
+    return model
+
+
+def with_wrong_sum() -> onnx.ModelProto:
+    model = small()
+    model.graph.node[0].op_type = "Add"
+    model.graph.node[0].input.append("k")
+    model.graph.initializer.append(helper.make_tensor("k", TensorProto.FLOAT, [5], [0.0] * 5))
+    return model
+
+
+def with_passed_input() -> onnx.ModelProto:
+    model = small()
+    model.graph.output.append(model.graph.input[0])
+    return model
+
+
+def without_outputs() -> onnx.ModelProto:
+    model = small()
+    del model.graph.output[:]
+    return model
+
+
+def with_zero_scale() -> onnx.ModelProto:
+    model = models.quantized(models.residual_cnn())
+    scale = next(t for t in model.graph.initializer if t.name == "image.scale")
+    scale.raw_data = bytes(4)
+    return model
+
+
+REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
+    "dynamic dimension": (
+        dynamic,
+        (
+            "the static shape of tensor 'image' contains an unsupported dimension value: N; "
+            "give every input a static shape, e.g. with furiosa.optimizer.optimize_model"
+        ),
+    ),
+    "unknown domain": (
+        of_custom_domain,
+        "node 'relu' (Relu): its domain is 'com.microsoft'; use operators of the ONNX domain only",
+    ),
+    "unknown operator": (
+        unknown_operator,
+        "node 'relu' (Frobnicate): opset 13 has no such operator",
+    ),
+    "subgraph": (with_subgraph, "node 'choice' (If): attribute 'else_branch' is a subgraph"),
+    "external data": (with_external_data, "tensor 'c.weight' is stored in another file"),
+    "old opset": (of_old_opset, "the model is of opset 9; export it with an opset from 11 to 21"),
+    "double": (
+        of_doubles,
+        "node 'wide' (Cast): 'wide:0' has element type DOUBLE; use one of float32",
+    ),
+    "shape that depends on values": (
+        with_values_for_shape,
+        "node 'where' (NonZero): the static shape",
+    ),
+    "channels that clash": (
+        that_does_not_fit,
+        "node 'stem' (Conv): operands [1, 4, 12, 10], [8, 3, 3, 3], [8] do not fit 1 groups",
+    ),
+    "shapes that clash": (with_wrong_sum, "its shapes do not fit together"),
+    "input as output": (with_passed_input, "output 'image' is no operator's result"),
+    "no output": (without_outputs, "it has no outputs"),
+    "zero scale": (with_zero_scale, "node 'image.q' (QuantizeLinear): its scale is 0.0"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_model_is_refused_by_name(name: str) -> None:
+    build, message = REFUSED[name]
+    with pytest.raises(InvalidModel) as caught:
+        imported(build())
+    assert str(caught.value).startswith(message)
+    assert caught.value.code == 5
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(b"", "this is not an ONNX model: it has no graph", id="empty"),
+        pytest.param(b"\x1c\0\0\0TFL3 and more", "this is a TensorFlow Lite model", id="tflite"),
+        pytest.param(b"ENF1 is not protobuf", "this is not an ONNX model", id="noise"),
+        pytest.param(small().SerializeToString()[:-3], "this is not an ONNX model", id="cut off"),
+    ],
+)
+def test_what_is_no_model_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(InvalidFormat) as caught:
+        compile(data)
+    assert str(caught.value).startswith(message)
+    assert caught.value.code == 4
+
+
+def test_a_name_that_is_not_utf8_is_refused() -> None:
+    data = small().SerializeToString().replace(b"relu", b"\xff\xfe\xfd\xfc")
+    with pytest.raises(InvalidFormat, match="a name in this ONNX model is not UTF-8"):
+        compile(data)
+
+
+def test_broken_models_never_escape_the_error_tree() -> None:
+    """Bytes changed at random: whatever happens is a CompileError or a program."""
+    rng = np.random.default_rng(7)
+    whole = models.quantized(models.residual_cnn(middle="Sigmoid")).SerializeToString()
+    outcomes = set()
+    for _ in range(150):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), rng.integers(1, 4)):
+            data[place] ^= 1 << int(rng.integers(8))
+        try:
+            compile(bytes(data))
+            outcomes.add("program")
+        except CompileError as exc:
+            outcomes.add(exc.summary)
+    assert {"program", "Invalid format"} <= outcomes
+    assert CompilationFailed.summary not in outcomes  # that would be a defect of ours
+
+
+def test_shape_operators_become_reshape_and_dropout_nothing() -> None:
+    n = net()
+    axes = n.constant("axes", np.array([0], np.int64))
+    x = n.node("Unsqueeze", "un", [n.node("Flatten", "flat", ["image"]), axes])
+    x = n.node("Dropout", "drop", [n.node("Squeeze", "sq", [x, axes])])
+    graph = imported(n.model(x))
+    assert [node.op for node in graph.nodes] == ["Reshape", "Reshape", "Reshape", "Identity"]
+    assert graph.values["un:0"].shape == (1, 1, 192)
+
+
+@pytest.mark.parametrize(
+    ("auto_pad", "pads"),
+    [("SAME_UPPER", (0, 1, 1, 1)), ("SAME_LOWER", (1, 1, 0, 1)), ("VALID", (0, 0, 0, 0))],
+)
+def test_windows_are_written_out(auto_pad: str, pads: tuple[int, ...]) -> None:
+    n = net((1, 3, 8, 7))
+    model = n.model(n.conv("c", "image", 3, 4, 3, auto_pad=auto_pad, pads=None, strides=[2, 2]))
+    (node,) = imported(model).nodes
+    assert dict(node.attributes) == {
+        "group": 1,
+        "kernel_shape": (3, 3),
+        "strides": (2, 2),
+        "dilations": (1, 1),
+        "pads": pads,
+    }
+
+
+def test_quantisation_moves_onto_values() -> None:
+    graph = imported(models.quantized(models.residual_cnn()))
+    quantise = graph.nodes[0]
+    assert (quantise.op, quantise.inputs) == ("Quantize", ("image",))
+    stored = graph.values[quantise.outputs[0]]
+    assert stored.whole is not None
+    assert stored.whole.scale == pytest.approx(2 / 255, rel=0.02)
+    weights = graph.values["stem.weight.q"].quantization
+    assert weights is not None
+    assert (weights.axis, len(weights.scales)) == (0, 8)
+
+
+def test_nodes_without_a_name_get_one() -> None:
+    model = models.residual_cnn()
+    for node in model.graph.node[:2]:
+        node.name = ""
+    model.graph.node[3].name = model.graph.node[2].name
+    names = [node.name for node in imported(model).nodes]
+    assert names[:4] == ["Conv_0", "Relu_1", "deep", "Relu_3"]
+
+
+BATCH_REFUSED: dict[str, tuple[Callable[[Net], str], str]] = {
+    "softmax over the batch": (
+        lambda n: n.node("Softmax", "s", ["image"], axis=0),
+        "node 's' (Softmax): it mixes the entries of a batch; compile it with batch size 1",
+    ),
+    "transpose of the batch": (
+        lambda n: n.node("Transpose", "t", ["image"], perm=[1, 0, 2, 3]),
+        "node 't' (Transpose): it mixes the entries of a batch",
+    ),
+    "sum over everything": (
+        lambda n: n.node("ReduceMean", "r", ["image"]),
+        "node 'r' (ReduceMean): it mixes the entries of a batch",
+    ),
+    "broadcast over the batch": (
+        lambda n: n.node(
+            "Add", "a", ["image", n.constant("k", np.zeros((2, 1, 1, 1), np.float32))]
+        ),
+        "node 'a' (Add): its result 'a:0' has shape [2, 3, 8, 8] for one inference and [2, 3, 8, 8]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BATCH_REFUSED)
+def test_batch_that_would_mix_inferences_is_refused(name: str) -> None:
+    build, message = BATCH_REFUSED[name]
+    n = net()
+    model = n.model(build(n))
+    imported(model)  # fine for one
+    with pytest.raises(InvalidModel) as caught:
+        imported(model, batch=2)
+    assert str(caught.value).startswith(message)
+
+
+def test_batch_grows_literal_reshape_targets() -> None:
+    n = net()
+    target = n.constant("to", np.array([1, 3, 64], np.int64))
+    graph = imported(n.model(n.node("Reshape", "r", ["image", target])), batch=4)
+    assert graph.values["r:0"].shape == (4, 3, 64)
