@@ -18,7 +18,7 @@ from typing import Final
 
 HEADER: Final = struct.Struct("<IB")
 MAX_DESCRIPTORS: Final = 16  # per message
-_CHUNK: Final = 256 * 1024
+_CHUNK: Final = 16 * 1024  # messages are small; a bigger buffer costs page faults at each call
 
 
 class BrokenChannel(Exception):
