@@ -1,0 +1,1 @@
+"""The device broker: the one process that hands out NPU cores."""

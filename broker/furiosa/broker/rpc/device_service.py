@@ -1,0 +1,62 @@
+"""Devices: read the inventory, convert. Needs no session."""
+
+from collections.abc import AsyncIterator, Mapping
+
+from furiosa.broker.arbiter import Arbiter
+from furiosa.broker.changes import Changes
+from furiosa.broker.inventory import Inventory, processes
+from furiosa.broker.rpc.methods import Call, Method, ServerStream, Unary
+from furiosa.broker.utilization import ReadCounters, measure
+from furiosa.common.errors import BadArgument
+from furiosa.common.wire import device_to_wire, process_to_wire, utilization_to_wire
+from furiosa.proto.broker.v1 import devices_pb2 as pb
+
+DEFAULT_WINDOW_MS = 1000
+MAX_WINDOW_MS = 60_000
+
+
+class DeviceService:
+    def __init__(
+        self, inventory: Inventory, arbiter: Arbiter, counters: ReadCounters, changes: Changes
+    ) -> None:
+        self._inventory = inventory
+        self._arbiter = arbiter
+        self._counters = counters
+        self._changes = changes
+
+    @property
+    def methods(self) -> Mapping[str, Method]:
+        return {
+            "Devices/List": Unary(pb.ListDevicesRequest, self.list),
+            "Devices/Watch": ServerStream(pb.WatchDevicesRequest, self.watch),
+            "Devices/Processes": Unary(pb.ListProcessesRequest, self.processes),
+            "Devices/Utilization": Unary(pb.UtilizationRequest, self.utilization),
+        }
+
+    async def list(self, request: pb.ListDevicesRequest, call: Call) -> pb.ListDevicesResponse:
+        devices = await self._inventory.devices(self._arbiter.leases())
+        return pb.ListDevicesResponse(devices=map(device_to_wire, devices))
+
+    async def watch(
+        self, request: pb.WatchDevicesRequest, call: Call
+    ) -> AsyncIterator[pb.WatchDevicesResponse]:
+        revision = 0
+        while True:
+            revision = await self._changes.beyond(revision)
+            devices = await self._inventory.devices(self._arbiter.leases())
+            yield pb.WatchDevicesResponse(revision=revision, devices=map(device_to_wire, devices))
+
+    async def processes(
+        self, request: pb.ListProcessesRequest, call: Call
+    ) -> pb.ListProcessesResponse:
+        rows = processes(self._arbiter.leases())
+        return pb.ListProcessesResponse(processes=map(process_to_wire, rows))
+
+    async def utilization(
+        self, request: pb.UtilizationRequest, call: Call
+    ) -> pb.UtilizationResponse:
+        window = request.window_ms or DEFAULT_WINDOW_MS
+        if window > MAX_WINDOW_MS:
+            raise BadArgument("window_ms", str(window), f"1..{MAX_WINDOW_MS}")
+        rows = await measure(self._arbiter.leases, self._counters, window / 1000)
+        return pb.UtilizationResponse(utilizations=map(utilization_to_wire, rows))

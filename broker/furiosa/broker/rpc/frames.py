@@ -1,0 +1,215 @@
+"""One connection that speaks frames: calls in, answers and notices out, descriptors both ways.
+
+It is read by the event loop; a call runs as a task of the given group, its answer is queued and written as
+the socket takes it. A peer that does not read, floods, or breaks the framing loses the connection, and
+nobody else notices.
+"""
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from google.protobuf.message import DecodeError, Message
+
+from furiosa.broker.rpc.guard import failure_of
+from furiosa.broker.rpc.methods import Call, Method, ServerStream, Unary
+from furiosa.common import channel
+from furiosa.common.channel import BrokenChannel, Decoder
+from furiosa.common.errors import BadArgument, FuriosaError, LimitExceeded
+from furiosa.common.views import Notice
+from furiosa.common.wire import failed_to_wire, notice_to_wire
+from furiosa.proto.broker.v1 import handoff_pb2 as pb
+
+if TYPE_CHECKING:
+    from furiosa.broker.sessions import Session
+
+MAX_REQUEST_BYTES: Final = 64 * 1024  # requests are small; programs come as descriptors
+MAX_UNSENT_BYTES: Final = 4 * 1024 * 1024
+MAX_CALLS: Final = 128  # at once
+
+
+class Peer:
+    """Takes the socket. Nothing but `on_hello` happens until that returns True for the first frame.
+
+    `on_close` is called once, with the cause, when the connection ends for whatever reason. `session`
+    is whose calls these are; None where each request names its own.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        methods: Mapping[str, Method],
+        group: asyncio.TaskGroup,
+        on_hello: Callable[[pb.Frame], bool],
+        on_close: Callable[[str], None],
+    ) -> None:
+        sock.setblocking(False)
+        self.session: Session | None = None
+        self._sock = sock
+        self._methods = methods
+        self._group = group
+        self._on_hello = on_hello
+        self._on_close = on_close
+        self._greeted = False
+        self._closed = False
+        self._decoder = Decoder(MAX_REQUEST_BYTES)
+        self._unsent: deque[tuple[memoryview, list[int]]] = deque()
+        self._unsent_bytes = 0
+        self._waits_to_write = False
+        self._calls: dict[int, asyncio.Task[None]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(sock, self._readable)
+
+    def close(self, cause: str) -> None:
+        """No effect the second time."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._sock)
+        self._loop.remove_writer(self._sock)
+        for task in self._calls.values():
+            task.cancel()
+        self._on_close(cause)
+        self._decoder.close()
+        while self._unsent:
+            _close_all(self._unsent.popleft()[1])
+        self._sock.close()
+
+    def notify(self, notice: Notice) -> None:
+        self.send(pb.Frame(notice=notice_to_wire(notice)))
+
+    def send(self, frame: pb.Frame, descriptors: list[int] | None = None) -> None:
+        """Queue a frame; takes the descriptors."""
+        own = descriptors or []
+        if self._closed:
+            _close_all(own)
+            return
+        data = channel.encode(frame.SerializeToString(), own)
+        self._unsent.append((memoryview(data), own))
+        self._unsent_bytes += len(data)
+        if self._unsent_bytes > MAX_UNSENT_BYTES:
+            self.close(f"{self._unsent_bytes} bytes of answers were never read")
+        elif not self._waits_to_write:
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent:
+                data, descriptors = self._unsent[0]
+                sent = channel.send(self._sock, data, descriptors)
+                self._unsent_bytes -= sent
+                _close_all(descriptors)
+                if sent == len(data):
+                    self._unsent.popleft()
+                else:
+                    self._unsent[0] = (data[sent:], [])
+            if self._waits_to_write:
+                self._waits_to_write = False
+                self._loop.remove_writer(self._sock)
+        except (BlockingIOError, InterruptedError):
+            self._waits_to_write = True
+            self._loop.add_writer(self._sock, self._flush)
+        except OSError as exc:
+            # whoever sends may be in the middle of this peer's work
+            self._loop.call_soon(self.close, str(exc))
+
+    def _readable(self) -> None:
+        try:
+            data, descriptors = channel.receive(self._sock)
+        except (BlockingIOError, InterruptedError):
+            return
+        except (BrokenChannel, OSError) as exc:
+            self.close(str(exc))
+            return
+        if not data:
+            self.close("its process hung up")
+            return
+        try:
+            self._decoder.feed(data, descriptors)
+            for message in self._decoder.messages():
+                self._frame(message)
+                if self._closed:
+                    return
+        except (BrokenChannel, DecodeError) as exc:
+            self.close(f"broken framing: {exc}")
+
+    def _frame(self, message: channel.Message) -> None:
+        try:
+            frame = pb.Frame.FromString(message.payload)
+        except DecodeError:
+            message.close()
+            raise
+        kind = frame.WhichOneof("body")
+        if self._greeted and kind == "call":
+            self._call(frame, message)
+            return
+        message.close()
+        if not self._greeted:
+            self._greeted = self._on_hello(frame)
+        elif kind == "cancel":
+            if task := self._calls.get(frame.id):
+                task.cancel()
+        else:
+            self.close(f"an unexpected {kind} frame")
+
+    def _call(self, frame: pb.Frame, message: channel.Message) -> None:
+        name = frame.call.method
+        call = Call(name, self.session, list(message.descriptors))
+        method = self._methods.get(name)
+        if not isinstance(method, Unary | ServerStream):
+            self._refuse(frame.id, call, BadArgument("method", repr(name), "one of handoff.proto"))
+        elif frame.id == 0 or frame.id in self._calls:
+            expected = "a number that no open call has"
+            self._refuse(frame.id, call, BadArgument("frame id", str(frame.id), expected))
+        elif len(self._calls) >= MAX_CALLS:
+            limit = LimitExceeded("calls at once", len(self._calls) + 1, MAX_CALLS)
+            self._refuse(frame.id, call, limit)
+        else:
+            run = self._answer(frame.id, frame.call.request, method, call)
+            self._calls[frame.id] = self._group.create_task(run)
+
+    def _refuse(self, frame_id: int, call: Call, error: FuriosaError) -> None:
+        _close_all(call.received)
+        self._fail(frame_id, call.method, error)
+
+    async def _answer(
+        self, frame_id: int, payload: bytes, method: Unary | ServerStream, call: Call
+    ) -> None:
+        try:
+            request = method.request.FromString(payload)
+            if isinstance(method, Unary):
+                response = await method.handler(request, call)
+                _close_all(call.received)  # before the answer: then the caller knows they are gone
+                self._reply(frame_id, response, call)
+            else:
+                async for response in method.handler(request, call):
+                    self._reply(frame_id, response, call)
+                self.send(pb.Frame(id=frame_id, end=pb.End()))
+        except asyncio.CancelledError:
+            pass  # by the caller, who wants no answer, or by close
+        except DecodeError as exc:
+            self._fail(frame_id, call.method, BadArgument("request", str(exc), call.method))
+        except Exception as exc:  # the boundary: every error becomes a failure
+            self._fail(frame_id, call.method, exc)
+        finally:
+            self._calls.pop(frame_id, None)
+            _close_all(call.received)
+            _close_all(call.attached)
+
+    def _reply(self, frame_id: int, response: Message, call: Call) -> None:
+        attached, call.attached = call.attached, []
+        reply = pb.Reply(response=response.SerializeToString())
+        self.send(pb.Frame(id=frame_id, reply=reply), attached)
+
+    def _fail(self, frame_id: int, method: str, exc: Exception) -> None:
+        failure = failed_to_wire(failure_of(method, exc))
+        self.send(pb.Frame(id=frame_id, failure=failure))
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)
+    descriptors.clear()

@@ -1,0 +1,56 @@
+"""What a method is, whichever transport a call comes by."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.message import Message
+
+from furiosa.broker.sessions import Session
+from furiosa.common.errors import NoSession
+
+
+@dataclass(slots=True)
+class Call:
+    """One call. `received` and `attached` descriptors belong to the transport, which closes them.
+
+    A handler that keeps a received one duplicates it; what it appends to `attached` goes with the answer.
+    """
+
+    method: str
+    session: Session | None
+    received: list[int] = field(default_factory=list)
+    attached: list[int] = field(default_factory=list)
+
+    def need_session(self) -> Session:
+        """Raises: NoSession."""
+        if self.session is None:
+            raise NoSession(self.method)
+        return self.session
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """One request, one response."""
+
+    request: type[Message]
+    handler: Callable[[Any, Call], Awaitable[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStream:
+    """One request, responses until the caller hangs up."""
+
+    request: type[Message]
+    handler: Callable[[Any, Call], AsyncIterator[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStream:
+    """Many requests, one response. gRPC only: the handoff socket passes a descriptor instead."""
+
+    request: type[Message]
+    handler: Callable[[AsyncIterator[Any], Call], Awaitable[Message]]
+
+
+Method = Unary | ServerStream | ClientStream

@@ -1,0 +1,16 @@
+"""ENF bytes to a program that runs. The only importer of furiosa.enf and furiosa.vnpu in the broker."""
+
+from furiosa.broker.workers.child.program import LoadedProgram
+from furiosa.common.errors import UnsupportedProgram
+from furiosa.enf import TARGETS, read
+from furiosa.vnpu.engine import Engine
+
+
+def load(data: bytes, pes: int) -> LoadedProgram:
+    """Raises: InvalidProgram; UnsupportedProgram, also when it was made for another number of PEs."""
+    program = read(data)
+    if TARGETS[program.target] != pes:
+        expected = next(target for target, count in TARGETS.items() if count == pes)
+        raise UnsupportedProgram("target", program.target, expected)
+    engine = Engine(program, threads=pes)
+    return LoadedProgram.of(program.target, program.input_specs, program.output_specs, engine)

@@ -1,0 +1,107 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from furiosa.broker import journal as journal_module
+from furiosa.broker.journal import Journal, Record
+
+
+def a_record(event: str, lease: str, cause: str = "") -> Record:
+    return Record(event, lease, ("npu0pe0",), 42, 1000, cause, 1700000000.0)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal"
+
+
+def written(path: Path, *records: Record) -> None:
+    journal = Journal(path)
+    journal.recover()
+    for record in records:
+        journal.append(record)
+    journal.close()
+
+
+def recovered(path: Path) -> tuple[str, ...]:
+    journal = Journal(path)
+    lost = journal.recover()
+    journal.close()
+    return tuple(record.lease for record in lost)
+
+
+def test_a_record_survives_the_file(path: Path) -> None:
+    record = a_record("granted", "l1", "ümlaut\n")
+    written(path, record)
+    assert Record.parse(path.read_bytes()) == record
+
+
+def test_leases_without_an_end_are_what_a_restart_finds(path: Path) -> None:
+    written(
+        path,
+        a_record("granted", "l1"),
+        a_record("granted", "l2"),
+        a_record("revoking", "l1"),
+        a_record("ended", "l1"),
+        a_record("granted", "l3"),
+        a_record("revoking", "l3"),
+    )
+    assert recovered(path) == ("l2", "l3")
+    assert recovered(path) == ()
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_a_torn_last_record_is_left_out(path: Path, cut: int) -> None:
+    written(path, a_record("granted", "l1"), a_record("granted", "l2"))
+    os.truncate(path, path.stat().st_size - cut)
+    assert recovered(path) == ("l1",)
+
+
+def test_reading_stops_at_a_damaged_record(path: Path) -> None:
+    written(path, a_record("granted", "l1"), a_record("granted", "l2"), a_record("ended", "l1"))
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1].replace(b"npu0pe0", b"npu0pe1")
+    path.write_bytes(b"".join(lines))
+    assert recovered(path) == ("l1",)
+
+
+def test_garbage_is_an_empty_journal(path: Path) -> None:
+    path.write_bytes(os.urandom(1000))
+    assert recovered(path) == ()
+
+
+def test_a_full_disk_is_reported_and_leaves_no_half_record(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(path)
+    journal.recover()
+    journal.append(a_record("granted", "l1"))
+    real, calls = os.write, []
+
+    def full_after_ten_bytes(fd: int, data: bytes) -> int:
+        calls.append(len(data))
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        return real(fd, data[:10])
+
+    monkeypatch.setattr(os, "write", full_after_ten_bytes)
+    with pytest.raises(OSError, match="No space left"):
+        journal.append(a_record("granted", "l2"))
+    monkeypatch.undo()
+    journal.append(a_record("granted", "l3"))
+    journal.close()
+    assert recovered(path) == ("l1", "l3")
+
+
+def test_it_does_not_grow_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "COMPACT_AT_BYTES", 2000)
+    journal = Journal(path)
+    journal.recover()
+    journal.append(a_record("granted", "kept"))
+    for number in range(100):
+        journal.append(a_record("granted", f"l{number}"))
+        journal.append(a_record("ended", f"l{number}"))
+    journal.close()
+    assert path.stat().st_size < 3000
+    assert recovered(path) == ("kept",)

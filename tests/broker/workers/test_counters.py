@@ -1,0 +1,67 @@
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from furiosa.broker.workers.counters import PAGE_BYTES, Counters, CountersPage, create_page
+
+HOUR = 3_600_000_000_000
+Pages = tuple[CountersPage, CountersPage]
+
+
+@pytest.fixture
+def pages() -> Iterator[Pages]:
+    """The worker's and the broker's."""
+    fd = create_page()
+    writer, reader = CountersPage(fd), CountersPage(fd)
+    os.close(fd)
+    yield writer, reader
+    writer.close()
+    reader.close()
+
+
+def later(nanoseconds: int = HOUR) -> int:
+    return time.monotonic_ns() + nanoseconds
+
+
+def test_the_broker_reads_what_the_worker_adds_up(pages: Pages) -> None:
+    writer, reader = pages
+    assert reader.read(later()) == Counters(0, 0, 0)
+    writer.ended(100, 60)
+    writer.ended(11, 7)
+    assert reader.read(later()) == Counters(task_ns=111, tensor_ns=67, runs=2)
+
+
+def test_a_run_in_progress_counts_so_far(pages: Pages) -> None:
+    writer, reader = pages
+    start = later()
+    writer.started(start)
+    assert reader.read(start + 500) == Counters(task_ns=500, tensor_ns=0, runs=0)
+    writer.ended(700, 700)
+    assert reader.read(start + 900) == Counters(task_ns=700, tensor_ns=700, runs=1)
+
+
+def test_totals_never_go_back_whatever_the_worker_writes(pages: Pages) -> None:
+    writer, reader = pages
+    writer.ended(100, 60)
+    reader.read(later())
+    writer._words[0] = writer._words[1] = writer._words[2] = 0
+    assert reader.read(later()) == Counters(task_ns=100, tensor_ns=60, runs=1)
+
+
+def test_no_worker_was_busier_than_there_was_time(pages: Pages) -> None:
+    writer, reader = pages
+    writer._words[0] = writer._words[1] = (1 << 64) - 1
+    writer._words[3] = 1
+    since = reader._since_ns
+    assert reader.read(since + 1000) == Counters(task_ns=1000, tensor_ns=1000, runs=0)
+
+
+def test_the_page_cannot_be_resized() -> None:
+    fd = create_page()
+    try:
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, PAGE_BYTES - 1)
+    finally:
+        os.close(fd)

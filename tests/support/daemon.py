@@ -1,0 +1,106 @@
+"""A real broker process with virtual cards, in a folder of its own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+START_SECONDS = 60
+
+
+class Daemon:
+    """Started by `start`, ended by `stop`. `environ` points clients at it."""
+
+    def __init__(self, cards: int = 1, *settings: str) -> None:
+        # short: a Unix socket's path may have 107 bytes
+        self.folder = Path(tempfile.mkdtemp(prefix="fb"))
+        self.socket = self.folder / "b.sock"
+        self.handoff = self.folder / "b.sock.handoff"
+        self.environ = {**os.environ, "FURIOSA_BROKER": f"unix:{self.socket}"}
+        self._cards = cards
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def start(self) -> None:
+        """Returns when clients can connect."""
+        ready, ready_fd = os.pipe()
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(
+                        sys.executable,
+                        "-m",
+                        "furiosa.broker",
+                        "--embedded",
+                        "--socket",
+                        self.socket,
+                    ),
+                    *("--state", self.folder, "--emulate", str(self._cards)),
+                    *("--ready-fd", str(ready_fd), "--drain-grace", "0.2", *self._settings),
+                ],
+                pass_fds=(ready_fd,),
+                stderr=log,
+            )
+        os.close(ready_fd)
+        with open(ready, "rb") as pipe:
+            said = pipe.readline()
+        if said != b"READY\n":
+            self.wait()
+            raise AssertionError(self.log)
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        assert self._process is not None
+        return self._process.wait(START_SECONDS)
+
+    def descendants(self) -> dict[int, str]:
+        """Zygote and workers by pid, with their command lines."""
+        return {
+            pid: _command_line(pid)
+            for child in _children(self.pid)
+            for pid in (child, *_tree(child))
+        }
+
+    def workers(self) -> list[int]:
+        """Pids of the processes that run programs."""
+        return [pid for child in _children(self.pid) for pid in _tree(child)]
+
+    def stop(self) -> None:
+        if self._process is not None:
+            if self._process.poll() is None:
+                self.signal(signal.SIGTERM)
+            self.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def _tree(pid: int) -> list[int]:
+    return [p for child in _children(pid) for p in (child, *_tree(child))]
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except FileNotFoundError:
+        return ""

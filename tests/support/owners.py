@@ -1,0 +1,37 @@
+"""Owners and sessions without processes."""
+
+import itertools
+from dataclasses import dataclass, field
+
+from furiosa.broker.sessions import Session
+from furiosa.common.views import Notice
+
+_ids = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class FakeOwner:
+    """Looks like `furiosa.broker.owners.Owner`; equal keys are one process."""
+
+    pid: int = 4242
+    uid: int = 1000
+    gid: int = 1000
+    start_time_ticks: int = 1
+    command_line: str = "python app.py"
+    pidfd: int = -1
+
+    @property
+    def key(self) -> int:
+        return self.pid
+
+
+@dataclass
+class FakeSession:
+    """A session that remembers its notices."""
+
+    pid: int = 4242
+    notices: list[Notice] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        owner = FakeOwner(self.pid, command_line=f"program {self.pid}")
+        self.session = Session(next(_ids), owner, "test", self.notices.append)  # type: ignore[arg-type]  # a fake
