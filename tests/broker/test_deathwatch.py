@@ -28,7 +28,11 @@ for _ in range(8):
     threading.Thread(target=threading.Event().wait, daemon=True).start()
 """
 FUTEX, SET_ROBUST_LIST = {"x86_64": (202, 273), "aarch64": (98, 99)}[platform.machine()]
-WAKE = f"import ctypes; ctypes.CDLL(None).syscall({FUTEX}, ctypes.byref(words[-1]), 1, 1)"
+WAKE = f"""
+import ctypes
+def wake():
+    return ctypes.CDLL(None).syscall({FUTEX}, ctypes.byref(words[-1]), 1, 1)
+"""
 
 # what musl does: the lock word at offset 4, the list of robust mutexes at offset 16 (a pointer earlier or
 # later makes no difference), and the distance between the two told to the kernel
@@ -254,10 +258,10 @@ async def test_kernel_without_futex_waitv_leaves_the_pidfd(
 @pytest.mark.parametrize(
     "lie",
     [
-        pytest.param("words[-1].value = 0x40000000", id="a mark of the kernel"),
-        pytest.param("words[-1].value = 0xC0000000", id="the mark as the kernel leaves it"),
-        pytest.param("words[-1].value = 0", id="unlocked"),
-        pytest.param("pass", id="a wake for nothing"),
+        pytest.param("words[-1].value = 0x40000000; wake()", id="a mark of the kernel"),
+        pytest.param("words[-1].value = 0xC0000000; wake()", id="the mark as the kernel leaves it"),
+        pytest.param("words[-1].value = 0; wake()", id="unlocked"),
+        pytest.param("while not wake(): pass", id="a wake for nothing"),
     ],
 )
 async def test_owner_that_lives_is_not_dead_whatever_its_memory_says(
@@ -265,7 +269,7 @@ async def test_owner_that_lives_is_not_dead_whatever_its_memory_says(
 ) -> None:
     owner = watch.open(client)
     assert watch.deaths.arm(owner, client.arm())
-    client.run(f"{lie}\n{WAKE}")
+    client.run(f"{WAKE}\n{lie}")
     await asyncio.wait_for(dropped.wait(), 20)
     assert watch.told.empty()
     assert not watch.deaths._vigils[0]._words  # one lie is enough

@@ -1,0 +1,60 @@
+"""What the daemon says when it cannot start, and how it takes over what a killed one left."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from furiosa.client.sync import Connection
+from support.daemon import Daemon
+
+
+def brokerd(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "furiosa.broker", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_bad_setting_is_one_line_and_status_2() -> None:
+    done = brokerd("--emulate", "1000")
+    assert done.returncode == 2
+    assert done.stderr == "furiosa-brokerd: emulate is 1000, expected 0..64\n"
+
+
+def test_a_folder_that_cannot_be_made_is_one_line_and_status_1(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = brokerd("--state", str(tmp_path / "file" / "x"), "--socket", str(tmp_path / "s"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("furiosa-brokerd: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["b.sock", "b.sock.handoff"])
+def test_a_file_left_where_a_socket_belongs_is_replaced(name: str) -> None:
+    daemon = Daemon(1)
+    (daemon.folder / name).touch()
+    try:
+        daemon.start()
+        command = "from furiosa.client.sync import Connection as C; print(len(C.open(client='t').devices()))"
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", command],
+            env=daemon.environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "1\n"
+    finally:
+        daemon.stop()
+
+
+def test_a_damaged_journal_does_not_keep_it_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = Daemon(2)
+    (daemon.folder / "journal").write_bytes(b"garbage\n" * 100)
+    try:
+        daemon.start()
+        monkeypatch.setenv("FURIOSA_BROKER", daemon.environ["FURIOSA_BROKER"])
+        with Connection.open(client="test") as connection:
+            assert [device.name for device in connection.devices()] == ["npu0", "npu1"]
+    finally:
+        daemon.stop()
