@@ -17,9 +17,9 @@ from furiosa.common.clock import ManualClock
 from furiosa.common.errors import (
     BrokerDraining,
     DeviceBusy,
-    InternalError,
     LeaseEnded,
     NotLeaseOwner,
+    NotRecorded,
     UnknownDevice,
     UnknownLease,
 )
@@ -207,7 +207,7 @@ async def test_a_grant_that_cannot_be_journalled_is_not_given(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full)
-        with pytest.raises(InternalError, match="No space left"):
+        with pytest.raises(NotRecorded, match="No space left"):
             await bench.acquire(FakeSession())
         (lease,) = bench.stopping
         bench.workers_stopped(lease)

@@ -34,6 +34,7 @@ class BrokerSide:
     bench: Bench
     sock: socket.socket
     log: list[str] = field(default_factory=list)
+    after_open: Notice | None = None  # to be sent right behind the answer to OpenQueueFor
     hello: "asyncio.Future[str]" = field(init=False)
     _decoder: channel.Decoder = field(default_factory=lambda: channel.Decoder(1 << 20))
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
@@ -45,6 +46,8 @@ class BrokerSide:
         loop.add_reader(self.sock, self._readable)
 
     def close(self) -> None:
+        if self.sock.fileno() < 0:
+            return
         asyncio.get_running_loop().remove_reader(self.sock)
         self.sock.close()
         self._decoder.close()
@@ -88,6 +91,8 @@ class BrokerSide:
             response = await self._handle(frame.call, descriptors)
             reply = pb.Reply(response=response.SerializeToString())
             self.send(pb.Frame(id=frame.id, reply=reply), *descriptors)
+            if descriptors and self.after_open is not None:
+                self.notify(self.after_open)
         except FuriosaError as error:
             self.send(pb.Frame(id=frame.id, failure=failed_to_wire(to_failed(error))))
         finally:

@@ -21,6 +21,7 @@ from furiosa.common.errors import (
     FuriosaError,
     LeaseEnded,
     UnknownProgram,
+    WorkerDied,
 )
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
@@ -71,6 +72,7 @@ class FakeNpu:
     queues_closed: list[int] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     hung_up: int = 0
+    no_queue_on: str = ""  # a device file
     load_error: FuriosaError | None = None
     before_load_answers: Callable[[], None] = lambda: None
     status: CompletionStatus = CompletionStatus.OK
@@ -268,6 +270,8 @@ class FakeConnection:
     ) -> tuple[int, Descriptors]:
         npu = self._npu
         npu.check()
+        if str(file) == npu.no_queue_on:
+            raise WorkerDied(str(file), "no memory")
         descriptors = create(geometry)
         number = next(npu.numbers)
         server = Server(npu, file, Descriptors(*map(os.dup, descriptors.as_tuple())))

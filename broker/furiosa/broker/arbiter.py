@@ -40,9 +40,9 @@ from furiosa.common.errors import (
     BrokerDraining,
     DeviceBusy,
     FuriosaError,
-    InternalError,
     LeaseEnded,
     NotLeaseOwner,
+    NotRecorded,
     UnknownDevice,
     UnknownLease,
 )
@@ -93,8 +93,7 @@ class Arbiter:
         """A lease on all files of `spec`. `wait_limit` in seconds: 0 refuses at once, inf waits.
 
         Cancelling the call leaves nothing behind: a lease granted in that moment is released.
-        Raises: DeviceBusy, UnknownDevice, BrokerDraining, InternalError when the journal cannot be
-        written.
+        Raises: DeviceBusy, UnknownDevice, BrokerDraining, NotRecorded.
         """
         request = next(self._numbers)
         answer: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
@@ -196,7 +195,7 @@ class Arbiter:
         except OSError as exc:
             # Nobody was told of this lease, so it must not exist. Its end needs no record either.
             self._inbox.append(Released(lease.id, f"the journal cannot be written: {exc}"))
-            _fail(answer, InternalError(f"the journal cannot be written: {exc}"))
+            _fail(answer, NotRecorded(str(exc)))
             return
         self._changed("lease.granted", lease)
         if answer.done():  # cancelled, and its Cancelled event came too late

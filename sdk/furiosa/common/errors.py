@@ -17,6 +17,7 @@
     ├── UnsupportedProgram      sound, but not for this device or version
     ├── DeviceUnavailable       the card is there and does not work
     ├── WorkerDied              the process behind a core ended; the lease is still held
+    ├── NotRecorded             the broker cannot write its journal, so it grants nothing
     ├── BrokerDraining          the broker is shutting down
     ├── BrokerUnavailable       no broker answers at the address
     └── InternalError           a defect of ours
@@ -186,6 +187,14 @@ class WorkerDied(FuriosaError):
 
     def __str__(self) -> str:
         return f"the worker of {self.device} died ({self.cause}); the lease is still held"
+
+
+@dataclass(eq=False)
+class NotRecorded(FuriosaError):
+    cause: str
+
+    def __str__(self) -> str:
+        return f"the broker cannot write its journal and grants nothing until it can: {self.cause}"
 
 
 @dataclass(eq=False)

@@ -45,6 +45,7 @@ STATUS: Final[Mapping[type[e.FuriosaError], Status]] = {
     e.UnsupportedProgram: Status.FAILED_PRECONDITION,
     e.DeviceUnavailable: Status.FAILED_PRECONDITION,
     e.WorkerDied: Status.ABORTED,
+    e.NotRecorded: Status.UNAVAILABLE,
     e.BrokerDraining: Status.UNAVAILABLE,
     e.BrokerUnavailable: Status.UNAVAILABLE,
     e.InternalError: Status.INTERNAL,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from furiosa.broker.workers import linux, messages
-from furiosa.broker.workers.child import run
+from furiosa.broker.workers.child import LOG_FORMAT, run
 from furiosa.broker.workers.child.program import Loader
 from furiosa.broker.workers.messages import (
     Exited,
@@ -135,7 +135,7 @@ def main() -> None:
         signal.SIGTERM,
     ):  # also for the workers: it is the broker who decides
         signal.signal(number, signal.SIG_IGN)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
+    logging.basicConfig(format=LOG_FORMAT)
     settings = WorkerSettings.from_json(arguments.settings)
     load = _resolve(settings.engine)
     control = socket.socket(fileno=arguments.control_fd)

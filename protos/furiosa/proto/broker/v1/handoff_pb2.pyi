@@ -10,8 +10,11 @@ it. Calls carry the same requests and replies as the gRPC methods and reach the 
 """
 
 import builtins
+import collections.abc
+import furiosa.proto.broker.v1.programs_pb2
 import furiosa.proto.broker.v1.types_pb2
 import google.protobuf.descriptor
+import google.protobuf.internal.containers
 import google.protobuf.message
 import sys
 import typing
@@ -416,3 +419,84 @@ class CloseQueueResponse(google.protobuf.message.Message):
     ) -> None: ...
 
 Global___CloseQueueResponse: typing_extensions.TypeAlias = CloseQueueResponse
+
+@typing.final
+class DescribeProgramForRequest(google.protobuf.message.Message):
+    """The data-plane process speaks the same frames over a socket pair it inherits from the broker. It asks
+    on behalf of sessions, proving each with its token; without a live session of that token: NO_SESSION.
+    Its first frame is Hello, once it is listening; there is no Welcome. It gets the Notice of every lease
+    that it holds a queue of.
+
+    Session/DescribeProgramFor
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_TOKEN_FIELD_NUMBER: builtins.int
+    LEASE_ID_FIELD_NUMBER: builtins.int
+    PROGRAM_ID_FIELD_NUMBER: builtins.int
+    session_token: builtins.str
+    lease_id: builtins.str
+    program_id: builtins.int
+    def __init__(
+        self,
+        *,
+        session_token: builtins.str = ...,
+        lease_id: builtins.str = ...,
+        program_id: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["lease_id", b"lease_id", "program_id", b"program_id", "session_token", b"session_token"]) -> None: ...
+
+Global___DescribeProgramForRequest: typing_extensions.TypeAlias = DescribeProgramForRequest
+
+@typing.final
+class DescribeProgramForResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROGRAM_FIELD_NUMBER: builtins.int
+    DEVICE_FILES_FIELD_NUMBER: builtins.int
+    @property
+    def program(self) -> furiosa.proto.broker.v1.programs_pb2.Program: ...
+    @property
+    def device_files(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """where the program is loaded"""
+
+    def __init__(
+        self,
+        *,
+        program: furiosa.proto.broker.v1.programs_pb2.Program | None = ...,
+        device_files: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["program", b"program"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["device_files", b"device_files", "program", b"program"]) -> None: ...
+
+Global___DescribeProgramForResponse: typing_extensions.TypeAlias = DescribeProgramForResponse
+
+@typing.final
+class OpenQueueForRequest(google.protobuf.message.Message):
+    """Session/OpenQueueFor is answered like Session/OpenQueue. Session/CloseQueue closes such a queue."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SESSION_TOKEN_FIELD_NUMBER: builtins.int
+    LEASE_ID_FIELD_NUMBER: builtins.int
+    DEVICE_FILE_FIELD_NUMBER: builtins.int
+    DEPTH_FIELD_NUMBER: builtins.int
+    ARENA_BYTES_FIELD_NUMBER: builtins.int
+    session_token: builtins.str
+    lease_id: builtins.str
+    device_file: builtins.str
+    depth: builtins.int
+    arena_bytes: builtins.int
+    def __init__(
+        self,
+        *,
+        session_token: builtins.str = ...,
+        lease_id: builtins.str = ...,
+        device_file: builtins.str = ...,
+        depth: builtins.int = ...,
+        arena_bytes: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["arena_bytes", b"arena_bytes", "depth", b"depth", "device_file", b"device_file", "lease_id", b"lease_id", "session_token", b"session_token"]) -> None: ...
+
+Global___OpenQueueForRequest: typing_extensions.TypeAlias = OpenQueueForRequest
