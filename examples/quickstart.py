@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 
 from furiosa.optimizer import optimize_model
 from furiosa.quantizer import CalibrationMethod, Calibrator, quantize
@@ -102,6 +101,8 @@ def quantised(path: Path, calibration: npt.NDArray[np.float32]) -> bytes:
 
 
 def on_cpu(path: Path) -> Classify:
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda image: session.run(None, {name: image})[0]

@@ -164,8 +164,10 @@ class FakeBroker:
     def _welcome(self, peer: Peer) -> None:
         memory = os.memfd_create("death")
         os.ftruncate(memory, 4096)
-        peer.send(pb.Frame(welcome=self.welcome), (memory,))
-        os.close(memory)
+        try:
+            peer.send(pb.Frame(welcome=self.welcome), (memory,))
+        finally:
+            os.close(memory)
 
 
 @contextmanager

@@ -46,6 +46,7 @@ from furiosa.proto.broker.v1 import handoff_pb2
 
 log = logging.getLogger(__name__)
 
+LEAVING_SECONDS: Final = 2.0  # to wait for another embedded broker to be gone
 TICK_SECONDS: Final = 1.0  # how often the virtual cards' counters and sensors move on their own
 
 
@@ -250,12 +251,23 @@ def _only_one(settings: BrokerSettings) -> Iterator[None]:
     except OSError as exc:
         raise CannotStart(str(exc)) from None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # one that leaves because it was idle may still be stopping its workers
+        deadline = time.monotonic() + (LEAVING_SECONDS if settings.embedded else 0.0)
+        while not _locked(fd):
+            if time.monotonic() >= deadline:
+                raise CannotStart(f"another broker is running on {settings.socket}")
+            time.sleep(0.05)
         yield
-    except BlockingIOError:
-        raise CannotStart(f"another broker is running on {settings.socket}") from None
     finally:
         os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ a session whose token it was shown, and close only queues that it opened.
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from furiosa.broker.rpc.frames import Peer
 from furiosa.broker.rpc.methods import Call, Method, Unary
 from furiosa.broker.rpc.program_service import ProgramService
 from furiosa.broker.sessions import Session, Sessions
+from furiosa.broker.workers.spawner import environment
 from furiosa.common.errors import BadArgument, FuriosaError, NoSession
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
 from furiosa.proto.broker.v1 import programs_pb2
@@ -106,6 +108,7 @@ class DataPlane:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.DEVNULL,
                     start_new_session=True,  # Ctrl-C is for the broker, which then decides
+                    env=environment(os.environ),
                 )
         except OSError as exc:
             self._tried.set()
@@ -162,15 +165,15 @@ class DataPlane:
         self, request: pb.DescribeProgramForRequest, call: Call
     ) -> pb.DescribeProgramForResponse:
         own = Call(call.method, self._session(request.session_token, call))
-        lease = self._arbiter.lease_of(own.need_session(), request.lease_id)
         described = await self._programs.describe(
             programs_pb2.DescribeProgramRequest(
                 lease_id=request.lease_id, program_id=request.program_id
             ),
             own,
         )
+        files = self._programs.program_files(request.lease_id, request.program_id)
         return pb.DescribeProgramForResponse(
-            program=described.program, device_files=map(str, lease.files)
+            program=described.program, device_files=map(str, files)
         )
 
     async def _open_queue(

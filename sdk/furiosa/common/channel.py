@@ -18,6 +18,7 @@ from typing import Final
 
 HEADER: Final = struct.Struct("<IB")
 MAX_DESCRIPTORS: Final = 16  # per message
+_CUT_OFF: Final = int(socket.MSG_CTRUNC)  # an int: the enum's own & takes microseconds
 _CHUNK: Final = 16 * 1024  # messages are small; a bigger buffer costs page faults at each call
 
 
@@ -87,7 +88,7 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
-    if flags & socket.MSG_CTRUNC:
+    if flags & _CUT_OFF:
         for fd in descriptors:
             os.close(fd)
         raise BrokenChannel("descriptors were cut off")

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import numpy as np
-import onnxruntime
 from onnx import ModelProto, helper
 
+from furiosa.optimizer.engine import onnxruntime
 from furiosa.optimizer.graph import Array, Graph
 from furiosa.quantizer.histogram import Extremes, Histogram
 from furiosa.quantizer.prepare import prepare

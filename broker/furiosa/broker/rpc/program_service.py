@@ -108,6 +108,10 @@ class ProgramService:
         program = self._pool.describe(request.lease_id, request.program_id)
         return pb.DescribeProgramResponse(program=program_to_wire(program))
 
+    def program_files(self, lease_id: str, program_id: int) -> tuple[DeviceFile, ...]:
+        """Where a program is loaded. Raises: UnknownProgram."""
+        return self._pool.program_files(lease_id, program_id)
+
     async def open_queue(
         self, request: handoff_pb2.OpenQueueRequest | handoff_pb2.OpenQueueForRequest, call: Call
     ) -> handoff_pb2.OpenQueueResponse:

@@ -4,9 +4,9 @@ import math
 from typing import Final
 
 import numpy as np
-import onnxruntime
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from furiosa.optimizer.engine import onnxruntime
 from furiosa.optimizer.graph import Array, Graph, is_standard, subgraphs
 
 # The result of these differs from run to run, or is what a quantised model keeps its weights in.

@@ -17,8 +17,8 @@ def confine(
 ) -> None:
     """Turn the forked process into an unprivileged one that holds stderr and the descriptors `kept`.
 
-    What needs privileges the broker does not have (namespaces) is tried and logged; the rest must
-    succeed. Raises: OSError; ParentGone.
+    What needs privileges the broker may not have is tried and logged; the rest must succeed.
+    Raises: OSError; ParentGone.
     """
     linux.die_with_parent(parent)
     linux.close_all_but(kept)
@@ -28,9 +28,7 @@ def confine(
     os.close(null)
     linux.rename_process(name, f"furiosa-worker {name}")
     os.sched_setaffinity(0, cpus)  # before the engine counts CPUs or starts threads
-    with open("/proc/self/oom_score_adj", "w") as score:  # root owns it once the user changes
-        score.write(str(OOM_SCORE))
-    for attempt in (_own_network, _own_ipc, _read_only_files):
+    for attempt in (_first_to_go, _own_network, _own_ipc, _read_only_files):
         _try(attempt)
     _limit(settings)
     if os.geteuid() == 0:
@@ -40,6 +38,11 @@ def confine(
         os.setresuid(uid, uid, uid)  # capabilities go with it
     linux.forbid_new_privileges()
     linux.die_with_parent(parent)  # again: changing the user cleared it
+
+
+def _first_to_go() -> None:
+    with open("/proc/self/oom_score_adj", "w") as score:
+        score.write(str(OOM_SCORE))
 
 
 def _own_network() -> None:

@@ -1,0 +1,9 @@
+"""The data plane: inference over gRPC for clients that cannot share memory with the device.
+
+A process of its own, started by the broker and unprivileged. Towards clients it is the service
+`Inference`; towards workers it is a queue-pair client like any other; of the broker it asks, over an
+inherited socket, for the queues of those whose session token it was shown.
+
+`broker_link` asks, `lane` is one queue, `port` one program of one session, `ports` the table of them,
+`service` the gRPC side.
+"""

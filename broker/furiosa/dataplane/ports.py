@@ -1,0 +1,80 @@
+"""The table of open ports: one for each session, lease and program that anybody runs."""
+
+import asyncio
+import functools
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from furiosa.common.errors import BrokerUnavailable, FuriosaError, LeaseEnded, WorkerDied
+from furiosa.common.views import LeaseEndedNotice, Notice
+from furiosa.dataplane.broker_link import BrokerLink
+from furiosa.dataplane.port import Port
+
+Key = tuple[str, str, int]  # session token, lease, program
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    port: Port
+    opening: asyncio.Task[None]
+
+
+class Ports:
+    """Takes the socket to the broker. `on_broker_gone` is called once, after every port is closed."""
+
+    def __init__(self, broker: socket.socket, on_broker_gone: Callable[[], None]) -> None:
+        self._link = BrokerLink(broker, self._notice, self._broker_gone)
+        self._on_broker_gone = on_broker_gone
+        self._entries: dict[Key, _Entry] = {}
+
+    def hello(self, client: str) -> None:
+        """Tell the broker that clients can connect."""
+        self._link.hello(client)
+
+    async def get(self, token: str, lease_id: str, program_id: int) -> Port:
+        """The open port; opened for the first who asks, and others wait with him.
+
+        Raises: what the broker says of the token, the lease or the program; BrokerUnavailable.
+        """
+        key = token, lease_id, program_id
+        entry = self._entries.get(key)
+        if entry is None:
+            port = Port(self._link, *key, on_closed=functools.partial(self._forget, key))
+            entry = _Entry(port, asyncio.create_task(port.open()))
+            entry.opening.add_done_callback(_seen)
+            self._entries[key] = entry
+        if not entry.opening.done():
+            await asyncio.wait([entry.opening])  # whoever gives up leaves it to the others
+        entry.opening.result()
+        return entry.port
+
+    def close(self) -> None:
+        """Runs that wait fail with BrokerUnavailable."""
+        gone = BrokerUnavailable("the data plane", "it is shutting down")
+        for entry in tuple(self._entries.values()):
+            entry.opening.cancel()
+            entry.port.close(gone)
+        self._link.close()
+
+    def _forget(self, key: Key) -> None:
+        self._entries.pop(key, None)
+
+    def _notice(self, notice: Notice) -> None:
+        error: FuriosaError
+        if isinstance(notice, LeaseEndedNotice):
+            error = LeaseEnded(notice.lease_id, notice.cause)
+        else:
+            error = WorkerDied(str(notice.device_file), notice.cause)
+        for entry in tuple(self._entries.values()):
+            if entry.port.lease_id == notice.lease_id:
+                entry.port.notice(notice, error)
+
+    def _broker_gone(self) -> None:
+        self.close()
+        self._on_broker_gone()
+
+
+def _seen(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled():
+        task.exception()

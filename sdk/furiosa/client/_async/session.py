@@ -1,0 +1,369 @@
+"""One session with a broker: frames on the handoff socket, shared by all callers of a connection.
+
+Everything that changes state happens under one lock and never waits; all waiting is in `_wait`, where
+one caller reads for all (see `_core.turns`). A Ctrl-C can come between any two steps of the blocking
+twin: whatever it might leave half done ends the session by name instead of hanging it.
+"""
+
+import contextlib
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from socket import socket
+from typing import Final
+
+from google.protobuf.message import DecodeError
+from google.protobuf.message import Message as Payload
+
+from furiosa.client import deathnote
+from furiosa.client._async import io
+from furiosa.client._core.stream import Ended, Stream
+from furiosa.client._core.turns import Turns, Waiter
+from furiosa.common.channel import BrokenChannel, Message
+from furiosa.common.errors import BrokerUnavailable, FuriosaError
+from furiosa.common.status import from_failed
+from furiosa.common.views import Notice
+from furiosa.common.wire import failed_from_wire, notice_from_wire
+from furiosa.proto.broker.v1 import handoff_pb2, leases_pb2
+
+PROTOCOL_VERSION: Final = 1
+ANSWER_SECONDS: Final = 30.0  # the broker answers in microseconds; a worker may have to start first
+SETTLE_SECONDS: Final = 1.0  # for taking back what a cancelled call may have done
+MAX_NOTICES: Final = 64  # of one lease that nobody takes; the oldest are dropped
+
+Undo = Callable[[bytes], tuple[str, Payload]]  # response of a call: the call that takes it back
+
+
+class _Call:
+    """A call underway. `answer` is the frame that ended it, until somebody takes it."""
+
+    __slots__ = ("answer", "id", "name", "waiter")
+
+    def __init__(self, name: str) -> None:
+        self.id = 0
+        self.name = name
+        self.waiter = Waiter()
+        self.answer: tuple[handoff_pb2.Frame, Message] | None = None
+
+    @property
+    def answered(self) -> bool:
+        return self.answer is not None
+
+
+class Session:
+    """Owns the socket. After `greet` any number of tasks may `call` and `wait` at once."""
+
+    def __init__(self, sock: socket, address: str) -> None:
+        self.welcome = handoff_pb2.Welcome()
+        self._address = address
+        self._stream = Stream(sock)
+        self._turns = Turns()
+        self._calls: dict[int, _Call] = {}
+        self._last_id = 0
+        self._notices: dict[str, deque[Notice]] = {}
+        self._ended: str | None = None
+        self._note: deathnote.DeathNote | None = None
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    async def greet(self, client: str) -> None:
+        """Say hello and, from the main thread, arm the death notice. Raises: what the broker says."""
+        hello = handoff_pb2.Hello(protocol_version=PROTOCOL_VERSION, client=client)
+        call = _Call("hello")
+        self._post(call, handoff_pb2.Frame(hello=hello), ())
+        try:
+            frame, (memory,) = await self._answer(call, ANSWER_SECONDS, 1)
+        except BaseException:
+            self._drop(call)
+            raise
+        self.welcome = frame.welcome
+        try:
+            self._note = deathnote.arm(memory)
+        finally:
+            os.close(memory)
+        if self._note is not None:
+            request = handoff_pb2.ArmDeathNoticeRequest(thread_id=self._note.thread_id)
+            try:
+                await self.call("Session/ArmDeathNotice", request)
+            except BrokerUnavailable:
+                raise
+            except FuriosaError:
+                pass  # the broker then learns of our death a little later, from the pidfd
+
+    async def call(
+        self,
+        method: str,
+        request: Payload,
+        seconds: float | None = ANSWER_SECONDS,
+        *,
+        descriptors: Sequence[int] = (),
+        attached: int = 0,
+        undo: Undo | None = None,
+    ) -> tuple[bytes, tuple[int, ...]]:
+        """The response and its descriptors, which must be `attached` many.
+
+        `descriptors` are closed in any case. A call that is cancelled or late is withdrawn; when the
+        broker has done it nevertheless, what `undo` says is called before this one returns.
+        Raises: what the broker says; BrokerUnavailable, also when there is no answer in `seconds`.
+        """
+        call = _Call(method)
+        body = handoff_pb2.Call(method=method, request=request.SerializeToString())
+        self._post(call, handoff_pb2.Frame(call=body), descriptors)
+        try:
+            frame, received = await self._answer(call, seconds, attached)
+            return frame.reply.response, received
+        except BaseException:
+            await self._withdraw(call, undo)
+            raise
+
+    async def wait(self, fds: Sequence[int], lease_id: str | None) -> None:
+        """Returns when one of `fds` is readable or there are notices, of that lease or of any.
+
+        Raises: BrokerUnavailable.
+        """
+        self._check_process()
+        await self._wait(Waiter(), lambda: self._has_notices(lease_id), fds, None)
+
+    def take_notices(self, lease_id: str) -> list[Notice]:
+        """Those that have arrived since the last time, oldest first. Never raises for a dead broker."""
+        self._check_process()
+        waiter = Waiter()
+        try:
+            self._enter(waiter)
+            if self._turns.leads(waiter):
+                self._read()
+        finally:
+            self._leave(waiter)
+        with self._lock:
+            return list(self._notices.pop(lease_id, ()))
+
+    def broken(self, cause: str) -> BrokerUnavailable:
+        """Ends the session because the broker talks nonsense; the error to raise."""
+        self._end(cause)
+        return self._gone()
+
+    def close(self) -> None:
+        """Ends the session and with it every call underway; no effect the second time."""
+        if os.getpid() != self._pid:
+            self._stream.close()  # our copies only: the parent goes on talking
+            self._turns.close()
+            return
+        if self._note is not None:
+            self._note.close()
+        self._end("this connection was closed")
+
+    async def _answer(
+        self, call: _Call, seconds: float | None, attached: int
+    ) -> tuple[handoff_pb2.Frame, tuple[int, ...]]:
+        if not await self._wait(call.waiter, lambda: call.answered, (), seconds):
+            raise BrokerUnavailable(self._address, f"no answer within {seconds:g} s to {call.name}")
+        assert call.answer is not None
+        frame, message = call.answer
+        call.answer = None
+        if frame.WhichOneof("body") == "failure":
+            message.close()
+            raise from_failed(failed_from_wire(frame.failure))
+        if len(message.descriptors) != attached:
+            message.close()
+            raise self.broken(
+                f"its answer to {call.name} has {len(message.descriptors)} descriptors, not {attached}"
+            )
+        return frame, message.descriptors
+
+    async def _withdraw(self, call: _Call, undo: Undo | None) -> None:
+        underway = call.id in self._calls
+        try:
+            if underway:
+                self._send(handoff_pb2.Frame(id=call.id, cancel=handoff_pb2.Cancel()))
+            if undo is not None and (underway or call.answered):
+                with (
+                    io.uninterrupted(2 * SETTLE_SECONDS),
+                    contextlib.suppress(FuriosaError, DecodeError),
+                ):
+                    await self._settle(call, undo)
+        finally:
+            self._drop(call)
+
+    async def _settle(self, call: _Call, undo: Undo) -> None:
+        if not call.answered:
+            # the broker takes frames in their order: when it has answered this one it has read the
+            # cancellation, and an answer that was faster has arrived here
+            await self.call("Leases/List", leases_pb2.ListLeasesRequest(), SETTLE_SECONDS)
+        if call.answer is not None and call.answer[0].WhichOneof("body") == "reply":
+            method, request = undo(call.answer[0].reply.response)
+            await self.call(method, request, SETTLE_SECONDS)
+
+    async def _wait(
+        self,
+        waiter: Waiter,
+        done: Callable[[], bool],
+        fds: Sequence[int],
+        seconds: float | None,
+    ) -> bool:
+        """Until `done` or one of `fds` is readable; False when that took longer than `seconds`."""
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        try:
+            try:
+                self._enter(waiter)
+                while True:
+                    with self._lock:
+                        if done():
+                            return True
+                        if self._ended is not None:
+                            raise self._gone()
+                        leads = self._turns.leads(waiter)
+                        sock = self._stream.fileno()
+                        unsent = self._stream.has_unsent
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return False
+                    own = sock if leads or waiter.bell is None else waiter.bell
+                    ready = await io.ready(
+                        (own, *fds),
+                        (sock,) if unsent else (),
+                        None if left == math.inf else left,
+                    )
+                    if unsent and sock in ready:
+                        self._flush()
+                    if not leads:
+                        waiter.hush()
+                    elif sock in ready:
+                        self._read()
+                    if not ready.isdisjoint(fds):
+                        return True
+            finally:
+                self._leave(waiter)
+        except BaseException:
+            self._leave(waiter)  # once more: a Ctrl-C may have cut the first time short
+            raise
+
+    def _enter(self, waiter: Waiter) -> None:
+        with self._lock:
+            self._turns.enter(waiter)
+
+    def _leave(self, waiter: Waiter) -> None:
+        with self._lock:
+            self._turns.leave(waiter)
+            self._close_if_unused()
+
+    def _post(self, call: _Call, frame: handoff_pb2.Frame, descriptors: Sequence[int]) -> None:
+        """Register the call and send its frame; `descriptors` are closed in any case."""
+        try:
+            self._check_process()
+            with self._lock:
+                if self._ended is not None:
+                    raise self._gone()
+                if frame.WhichOneof("body") == "call":
+                    self._last_id += 1
+                    call.id = frame.id = self._last_id
+                self._calls[call.id] = call
+        except BaseException:
+            Message(b"", tuple(descriptors)).close()
+            raise
+        self._send(frame, descriptors)
+
+    def _send(self, frame: handoff_pb2.Frame, descriptors: Sequence[int] = ()) -> None:
+        try:
+            with self._lock:
+                self._stream.post(frame.SerializeToString(), descriptors)
+        except BaseException:
+            self._end("interrupted while sending")
+            raise
+
+    def _flush(self) -> None:
+        try:
+            with self._lock:
+                self._stream.flush()
+        except BaseException:
+            self._end("interrupted while sending")
+            raise
+
+    def _read(self) -> None:
+        """Take in what has arrived; only whoever leads may."""
+        try:
+            with self._lock:
+                if self._ended is None:
+                    self._take_in(self._stream.receive())
+        except BlockingIOError:
+            pass
+        except (Ended, BrokenChannel) as exc:
+            self._end(str(exc))
+        except BaseException:
+            self._end("interrupted while reading")
+            raise
+
+    def _take_in(self, messages: list[Message]) -> None:
+        left = deque(messages)
+        try:
+            while left:
+                self._dispatch(left.popleft())
+        finally:
+            for message in left:
+                message.close()
+
+    def _dispatch(self, message: Message) -> None:
+        try:
+            frame = handoff_pb2.Frame.FromString(message.payload)
+            kind = frame.WhichOneof("body")
+            if kind == "notice":
+                message.close()
+                self._notify(notice_from_wire(frame.notice))
+                return
+        except (DecodeError, ValueError) as exc:
+            message.close()
+            raise BrokenChannel(f"it sent no sound frame: {exc}") from None
+        call = self._calls.pop(frame.id, None)
+        if call is not None and kind in ("failure", "reply" if frame.id else "welcome"):
+            call.answer = frame, message
+            call.waiter.ring()
+            return
+        message.close()
+        is_late = 0 < frame.id <= self._last_id and kind in ("reply", "failure", "end")
+        if call is not None or not is_late:  # late: the call was withdrawn
+            raise BrokenChannel(f"it sent an unexpected {kind} frame, number {frame.id}")
+
+    def _notify(self, notice: Notice) -> None:
+        self._notices.setdefault(notice.lease_id, deque(maxlen=MAX_NOTICES)).append(notice)
+        self._turns.ring_all()
+
+    def _has_notices(self, lease_id: str | None) -> bool:
+        return bool(self._notices) if lease_id is None else lease_id in self._notices
+
+    def forget_notices(self, lease_id: str) -> None:
+        with self._lock:
+            self._notices.pop(lease_id, None)
+
+    def _drop(self, call: _Call) -> None:
+        with self._lock:
+            self._calls.pop(call.id, None)
+            answer, call.answer = call.answer, None
+        if answer is not None:
+            answer[1].close()
+
+    def _end(self, cause: str) -> None:
+        with self._lock:
+            if self._ended is None:
+                self._ended = cause
+                self._calls.clear()
+                self._stream.hang_up()
+                self._turns.ring_all()
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        """The number of the socket may go to another file only when nobody waits on it any more."""
+        if self._ended is not None and self._turns.idle:
+            self._stream.close()
+            self._turns.close()
+
+    def _gone(self) -> BrokerUnavailable:
+        return BrokerUnavailable(self._address, self._ended or "")
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise BrokerUnavailable(
+                self._address,
+                f"this connection belongs to process {self._pid}; a forked child opens its own",
+            )

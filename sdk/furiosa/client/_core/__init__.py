@@ -1,0 +1,1 @@
+"""What both twins share: who reads the socket for all, and the socket itself."""

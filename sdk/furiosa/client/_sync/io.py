@@ -1,0 +1,33 @@
+"""How this twin waits. Written by hand, as `_async/io.py` is."""
+
+import contextlib
+import math
+import select
+import time
+from collections.abc import Collection, Iterator
+from typing import Final
+
+_MOST: Final = (
+    2**31 - 1
+)  # milliseconds that fit into poll's int; who waits looks at the clock again
+
+
+def ready(reads: Collection[int], writes: Collection[int], seconds: float | None) -> frozenset[int]:
+    """Those descriptors that are ready, or have failed; none when `seconds` have passed."""
+    poll = select.poll()
+    for fd in reads:
+        poll.register(fd, select.POLLIN)
+    for fd in writes:
+        poll.register(fd, select.POLLOUT | (select.POLLIN if fd in reads else 0))
+    milliseconds = None if seconds is None else min(math.ceil(seconds * 1000), _MOST)
+    return frozenset(fd for fd, _ in poll.poll(milliseconds))
+
+
+def pause(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@contextlib.contextmanager
+def uninterrupted(seconds: float) -> Iterator[None]:
+    """The body ends by its own deadlines; a second Ctrl-C ends it at once. `seconds` has no effect."""
+    yield

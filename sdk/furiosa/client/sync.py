@@ -1,0 +1,6 @@
+"""The blocking twin of `furiosa.client`; any number of threads may share a connection."""
+
+from furiosa.client._sync.connection import Connection
+from furiosa.client.address import Address, TcpAddress, UnixAddress
+
+__all__ = ["Address", "Connection", "TcpAddress", "UnixAddress"]

@@ -1,0 +1,37 @@
+"""Run models on NPUs: leases devices, loads a model, runs inferences. `sync` is the blocking twin.
+
+Source: runtime reference 1.
+"""
+
+from typing import Final
+
+from furiosa.runtime._async.runner import Runner
+from furiosa.runtime._async.runtime import Runtime, create_runner
+from furiosa.runtime._core.describe import Axis, DataType, Model, TensorDesc
+from furiosa.runtime._core.errors import FuriosaRuntimeError, FuriosaRuntimeWarning
+from furiosa.runtime._core.validate import Tensor, TensorArray
+from furiosa.runtime._source import ModelSource
+from furiosa.runtime._version import VERSION, full_version
+
+__version__ = VERSION
+__full_version__ = full_version()
+is_legacy: Final = False
+
+__all__ = [
+    "Axis",
+    "DataType",
+    "FuriosaRuntimeError",
+    "FuriosaRuntimeWarning",
+    "Model",
+    "ModelSource",
+    "Runner",
+    "Runtime",
+    "Tensor",
+    "TensorArray",
+    "TensorDesc",
+    "__full_version__",
+    "__version__",
+    "create_runner",
+    "full_version",
+    "is_legacy",
+]

@@ -1,0 +1,297 @@
+"""A program on the devices of a lease and the runs on it: what runners are made of."""
+
+import threading
+import weakref
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from furiosa.common import errors as broker
+from furiosa.common.views import Notice, ProgramView, WorkerDiedNotice
+from furiosa.runtime._async import io
+from furiosa.runtime._async.holding import GIVE_BACK_SECONDS, Holding
+from furiosa.runtime._core.describe import Model, TensorDesc
+from furiosa.runtime._core.errors import FuriosaRuntimeError, SessionClosed
+from furiosa.runtime._core.inflight import Run, Signal, Stage
+from furiosa.runtime._core.places import Layout
+from furiosa.runtime._core.session import Closed, Ended, Loaded, Lost, Phase, Session, terminated
+from furiosa.runtime._core.translate import translate
+from furiosa.runtime._core.validate import Inputs, Outputs
+from furiosa.runtime._deployment import Deployment, Port
+
+Array = npt.NDArray[Any]
+
+# A death that is reported while the program is being loaded may be an old one, of a worker that this
+# load has replaced already, or a new one. Loading once more is right in both cases.
+LOADS: Final = 3
+CLOSE_SECONDS: Final = 10.0  # how long close() lets runs in flight finish
+
+# Trying again on the same lease cannot help after these.
+_FATAL: Final = (
+    broker.LeaseEnded,
+    broker.UnknownLease,
+    broker.NotLeaseOwner,
+    broker.NoSession,
+    broker.BrokerUnavailable,
+)
+
+
+class LoadedModel:
+    """Any number of `infer` calls may be active at once.
+
+    When a worker dies, those in flight raise FuriosaRuntimeError and the next one loads the program
+    anew. When the lease or the broker is gone, every call raises SessionTerminated.
+    """
+
+    model: Model  # these three are set by the first `load`
+    inputs: Inputs
+    outputs: Outputs
+
+    def __init__(self, holding: Holding, enf: bytes, workers: int) -> None:
+        self._holding = holding
+        self._enf = enf
+        self._workers = workers
+        self._session = Session()
+        self._deployments: list[Deployment] = []  # the current one, if any
+        self._lock = threading.Lock()  # of these two; never held while waiting
+        self._changing = io.Lock()  # held while loading or closing
+        self._loss: broker.FuriosaError | None = None  # the last one since loading began
+        weakref.finalize(self, holding.adopt, self._deployments)
+        holding.admit(self)
+
+    async def load(self) -> None:
+        """Put the program on the devices, unless it is there. Raises: FuriosaRuntimeError."""
+        async with self._changing:
+            with self._lock:
+                self._session.check()
+                if self._session.phase is Phase.LOADED:
+                    return
+            try:
+                if self._deployments:  # lost; what is left of it where no worker died
+                    await self._holding.unload(self._deployments[0])
+                    with self._lock:
+                        self._deployments.clear()
+                for _ in range(LOADS):
+                    self._loss = None
+                    if await self._deploy():
+                        return
+                assert self._loss is not None
+                raise self._loss
+            except broker.FuriosaError as error:
+                if isinstance(error, _FATAL):
+                    self.end(error)
+                    self._session.check()
+                raise translate(error) from error
+
+    async def infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
+        """The wanted outputs, copied, for inputs that `self.inputs` has passed."""
+        deployment, run, loan = await self._enter(arrays)
+        try:
+            if run.stage is Stage.WAITING:
+                await self._sleep(deployment, run)
+            if run.stage is Stage.PLACED:
+                if loan is not None and loan[0] == run.device:
+                    inputs_at = loan[1]
+                else:
+                    inputs_at = run.slot
+                    deployment.fill(run, arrays)
+                self._submit(deployment, run, inputs_at)
+                await self._sleep(deployment, run)
+            return deployment.read(run, wanted)
+        finally:
+            with self._lock:
+                signals = deployment.runs.leave(run)
+                deployment.dispose_if_unused()
+            _set(signals)
+
+    def allocate(self) -> list[Array]:
+        """Input arrays in the arena of a device, else ordinary ones."""
+        with self._lock:
+            self._session.check()
+            loaded = self._session.phase is Phase.LOADED
+            lent = self._deployments[0].loans.lend() if loaded else None
+        if lent is None:
+            return [np.zeros(desc.shape, desc.numpy_dtype) for desc in self.model.inputs()]
+        return list(lent)
+
+    def shut(self) -> None:
+        """Refuse new calls."""
+        with self._lock:
+            self._session.handle(Closed())
+
+    async def close(self, *, unload: bool) -> bool:
+        """Refuse new calls, let those in flight finish, then give everything back; twice is once.
+
+        Whether they finished in CLOSE_SECONDS; those that did not raise SessionClosed. `unload` is
+        false when the lease goes as well, and the worker with it.
+        """
+        self.shut()
+        try:
+            return await self._drained()
+        finally:
+            with io.uninterrupted(GIVE_BACK_SECONDS):
+                await self._give_back(unload)
+
+    def hear(self, notice: Notice) -> None:
+        """Something happened to the lease."""
+        if not isinstance(notice, WorkerDiedNotice):
+            self.end(broker.LeaseEnded(notice.lease_id, notice.cause))
+            return
+        loss = broker.WorkerDied(str(notice.device_file), notice.cause)
+        with self._lock:
+            self._loss = loss
+            self._session.handle(Lost())
+            signals = self._fail(translate(loss))
+        _set(signals)
+
+    def end(self, cause: broker.FuriosaError) -> None:
+        """The lease or the broker is gone."""
+        with self._lock:
+            self._session.handle(Ended(cause))
+            signals = self._fail(terminated(cause))
+        _set(signals)
+
+    async def _enter(
+        self, arrays: Sequence[Array]
+    ) -> tuple[Deployment, Run, tuple[int, int] | None]:
+        """A new run; with device and offset of its inputs, when they are in the arena already."""
+        while True:
+            with self._lock:
+                self._session.check()
+            self._holding.listen()
+            with self._lock:
+                if self._session.phase is Phase.LOADED:
+                    deployment = self._deployments[0]
+                    loan = deployment.loans.find(arrays)
+                    return deployment, deployment.runs.enter(loan and loan[0]), loan
+            await self.load()
+
+    def _submit(self, deployment: Deployment, run: Run, inputs_at: int) -> None:
+        try:
+            with self._lock:
+                if run.stage is Stage.PLACED:  # else it was failed while its inputs were copied
+                    deployment.submit(run, inputs_at)
+        except FuriosaRuntimeError as error:
+            self._give_up(deployment, error)
+
+    async def _sleep(self, deployment: Deployment, run: Run) -> None:
+        """Until the run has its slot or its outcome; leading or following, see `_core.inflight`."""
+        runs = deployment.runs
+        while True:
+            with self._lock:
+                if not run.asleep:
+                    return
+                leads = runs.lead(run)
+                if not leads:
+                    signal = io.Signal()
+                    runs.follow(run, signal)
+            if not leads:
+                await signal.wait()
+                continue
+            try:
+                while run.asleep:
+                    await self._holding.wait(deployment.descriptors)
+                    if not self._collect(deployment):
+                        self._holding.listen()
+            finally:
+                with self._lock:
+                    signals = runs.resign()
+                _set(signals)
+
+    def _collect(self, deployment: Deployment) -> bool:
+        """Whether there were completions."""
+        signals: list[Signal] = []
+        try:
+            with self._lock:
+                return deployment.runs.failure is None and deployment.collect(signals)
+        except FuriosaRuntimeError as error:
+            self._give_up(deployment, error)
+            return False
+        finally:
+            _set(signals)
+
+    def _give_up(self, deployment: Deployment, error: FuriosaRuntimeError) -> None:
+        self._holding.listen()  # the broker may know a better reason
+        signals: Sequence[Signal] = ()
+        with self._lock:
+            if deployment.runs.failure is None:
+                self._session.handle(Lost())
+                signals = deployment.fail(error)
+        _set(signals)
+
+    def _fail(self, failure: FuriosaRuntimeError) -> Sequence[Signal]:
+        return self._deployments[0].fail(failure) if self._deployments else ()
+
+    async def _drained(self) -> bool:
+        signal = io.Signal()
+        with self._lock:
+            if not self._deployments or self._deployments[0].runs.drain(signal):
+                return True
+        return await signal.wait(CLOSE_SECONDS)
+
+    async def _give_back(self, unload: bool) -> None:
+        async with self._changing:
+            with self._lock:
+                signals = self._fail(SessionClosed("the session was closed"))
+            _set(signals)
+            if unload:
+                for deployment in self._deployments:
+                    await self._holding.unload(deployment)
+            self._deployments.clear()
+
+    async def _deploy(self) -> bool:
+        """Whether the program is on every device; if not, a worker died meanwhile, see `_loss`."""
+        program = await self._holding.load(self._enf)
+        layout = Layout(program.inputs, program.outputs, self._workers)
+        queue_ids: list[int] = []
+        ports: list[Port] = []
+        with ExitStack() as opened:
+            try:
+                for file in self._holding.device_files:
+                    queue_id, descriptors = await self._holding.open_queue(file, layout.geometry)
+                    queue_ids.append(queue_id)
+                    port = Port.attach(file, queue_id, descriptors, layout.geometry)
+                    opened.callback(port.queue.close)
+                    ports.append(port)
+                deployment = Deployment(program.id, layout, ports)
+                opened.callback(deployment.close)
+                self._describe(program)
+                if self._adopt(deployment):
+                    opened.pop_all()
+                    return True
+            except BaseException:
+                await self._forget(program, queue_ids)
+                raise
+        await self._forget(program, queue_ids)
+        return False
+
+    def _adopt(self, deployment: Deployment) -> bool:
+        """Make it the current one, unless its worker is dead already. Raises: when closed or ended."""
+        self._holding.listen()
+        with self._lock:
+            self._session.check()
+            if self._loss is not None:
+                return False
+            self._session.handle(Loaded())
+            self._deployments.append(deployment)
+            return True
+
+    async def _forget(self, program: ProgramView, queue_ids: Sequence[int]) -> None:
+        with io.uninterrupted(GIVE_BACK_SECONDS):
+            await self._holding.forget(program.id, queue_ids)
+
+    def _describe(self, program: ProgramView) -> None:
+        self.model = Model(
+            [TensorDesc.of(spec) for spec in program.inputs],
+            [TensorDesc.of(spec) for spec in program.outputs],
+        )
+        self.inputs = Inputs(program.inputs)
+        self.outputs = Outputs(program.outputs)
+
+
+def _set(signals: Sequence[Signal]) -> None:
+    for signal in signals:
+        signal.set()

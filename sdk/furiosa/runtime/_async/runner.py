@@ -1,0 +1,96 @@
+"""What `create_runner` returns."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy.typing as npt
+
+from furiosa.runtime._async.loaded_model import CLOSE_SECONDS, LoadedModel
+from furiosa.runtime._core.describe import Model
+from furiosa.runtime._core.errors import FuriosaRuntimeWarning
+from furiosa.runtime._core.validate import Tensor, TensorArray
+
+if TYPE_CHECKING:
+    from furiosa.runtime._async.runtime import Runtime
+
+Array = npt.NDArray[Any]
+
+
+class Runner:
+    """A model on leased devices, ready to run; any number of calls may be active at once.
+
+    When a worker process behind a device dies, the calls in flight raise FuriosaRuntimeError and the
+    next one loads the model anew. When the lease or the broker is gone, every call raises
+    SessionTerminated. A runner that nobody holds any more is closed.
+    """
+
+    def __init__(self, loaded: LoadedModel, runtime: "Runtime | None") -> None:
+        """For `create_runner`. `runtime`: the one that was made for this runner and ends with it."""
+        self._loaded = loaded
+        self._runtime = runtime
+
+    @property
+    def model(self) -> Model:
+        return self._loaded.model
+
+    async def run(self, inputs: TensorArray) -> list[Array]:
+        """Run one inference: one array for each input, in program order; the outputs likewise.
+
+        Shapes and dtypes: exactly those of `model.inputs()`, in any memory layout. A model with one
+        input also takes the bare array.
+        Owns: the outputs are yours. Arrays from `allocate` are read where they are: leave them alone
+        until the call returns. Others are copied first.
+        Raises: TypeError, ValueError, before anything is sent; SessionClosed, SessionTerminated,
+        FuriosaRuntimeError.
+        """
+        loaded = self._loaded
+        return await loaded.infer(loaded.inputs.ordered(inputs), loaded.outputs.all)
+
+    async def run_with(
+        self, output_names: Sequence[str], inputs: Mapping[str, Tensor]
+    ) -> list[Array]:
+        """As `run`, with all inputs by name and only the named outputs, in the order asked for."""
+        loaded = self._loaded
+        wanted = loaded.outputs.chosen(output_names)
+        return await loaded.infer(loaded.inputs.named(inputs), wanted)
+
+    def allocate(self) -> list[Array]:
+        """Input arrays, content unspecified, that `run` need not copy.
+
+        They lie in memory shared with the device, which has room for `worker_num` sets per device; the
+        room is free again when the arrays are gone. Beyond that: ordinary arrays.
+        Raises: SessionClosed, SessionTerminated.
+        """
+        return self._loaded.allocate()
+
+    async def close(self) -> bool:
+        """Give the model's memory back, and the devices when they were leased for this runner.
+
+        New calls are refused from now on; those in flight have ten seconds to finish, then they raise
+        SessionClosed and the result is False. Twice is once.
+        """
+        if self._runtime is not None:
+            return await self._runtime.close()
+        return await self._loaded.close(unload=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        warn_if_late(await self.close())
+
+
+def warn_if_late(in_time: bool) -> None:
+    if not in_time:
+        warnings.warn(
+            f"closing took longer than {CLOSE_SECONDS:g} s; the calls in flight were given up",
+            FuriosaRuntimeWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,112 @@
+"""Devices to run models on, and the functions that need none named."""
+
+import logging
+import os
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from furiosa.runtime._async import io
+from furiosa.runtime._async.holding import Holding
+from furiosa.runtime._async.loaded_model import LoadedModel
+from furiosa.runtime._async.runner import Runner, warn_if_late
+from furiosa.runtime._core.places import checked_workers
+from furiosa.runtime._core.selection import (
+    OLD_VARIABLE,
+    OLD_VARIABLE_WARNING,
+    device_text,
+    parse,
+    target_of,
+)
+from furiosa.runtime._source import ModelSource, enf_of
+
+_log = logging.getLogger(__name__)
+
+
+class Runtime:
+    """The lease of one or more devices, and the scope of the runners made with it.
+
+    `device`: a specification such as "warboy(2)*1" or "npu:0:0,npu:0:1"; without one FURIOSA_DEVICES,
+    then NPU_DEVNAME, then "warboy(2)*1". The devices are leased on entering, or with the first runner.
+    Raises: FuriosaRuntimeError when the text does not follow the grammar.
+    """
+
+    def __init__(self, device: str | None = None) -> None:
+        text, source = device_text(device, os.environ)
+        if source == OLD_VARIABLE:
+            _log.warning(OLD_VARIABLE_WARNING)
+        spec = parse(text)
+        self._target = target_of(spec)
+        self._holding = Holding(spec)
+
+    @io.opening
+    async def create_runner(
+        self,
+        model: ModelSource,
+        *,
+        worker_num: int | None = None,
+        batch_size: int | None = None,
+        compiler_config: Mapping[str, object] | None = None,
+    ) -> Runner:
+        """Load a model on every device of this runtime.
+
+        `model`: path or bytes of an ONNX model, which is compiled, or of an ENF. `worker_num`: runs in
+        flight on each device. `batch_size` multiplies dimension 0 of all inputs and outputs, of models
+        that are yet to be compiled.
+        Raises: FuriosaRuntimeError (DeviceBusy, SessionClosed) with nothing left behind; TypeError,
+        ValueError for arguments of the wrong kind.
+        """
+        return Runner(await self._loaded(model, worker_num, batch_size, compiler_config), None)
+
+    async def close(self) -> bool:
+        """Close all runners, see `Runner.close`, then give the devices back. Twice is once."""
+        return await self._holding.close()
+
+    async def __aenter__(self) -> Self:
+        await self._holding.acquire()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        warn_if_late(await self.close())
+
+    async def _loaded(
+        self,
+        model: ModelSource,
+        worker_num: int | None,
+        batch_size: int | None,
+        compiler_config: Mapping[str, object] | None,
+    ) -> LoadedModel:
+        self._holding.check_open()
+        workers = checked_workers(worker_num)
+        enf = await io.in_thread(lambda: enf_of(model, self._target, batch_size, compiler_config))
+        await self._holding.acquire()
+        loaded = LoadedModel(self._holding, enf, workers)
+        await loaded.load()
+        return loaded
+
+
+@io.opening
+async def create_runner(
+    model: ModelSource,
+    *,
+    device: str | None = None,
+    worker_num: int | None = None,
+    batch_size: int | None = None,
+    compiler_config: Mapping[str, object] | None = None,
+) -> Runner:
+    """Lease devices and load a model on them; both end with the runner.
+
+    `device` is as for `Runtime`, everything else as for `Runtime.create_runner`.
+    """
+    runtime = Runtime(device)
+    try:
+        loaded = await runtime._loaded(model, worker_num, batch_size, compiler_config)
+    except BaseException:
+        await runtime.close()
+        raise
+    return Runner(loaded, runtime)

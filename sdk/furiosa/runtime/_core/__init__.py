@@ -1,0 +1,1 @@
+"""What the runtime decides, without I/O: no sockets, no event loop, no protobuf."""

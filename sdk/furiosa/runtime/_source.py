@@ -1,0 +1,86 @@
+"""From what the caller calls a model to the ENF bytes that go to the device. May read files; blocks."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import SupportsBytes, TypeAlias
+
+from furiosa.enf.layout import MAGIC
+from furiosa.runtime._core.errors import FuriosaRuntimeError
+
+ModelSource: TypeAlias = str | os.PathLike[str] | SupportsBytes | bytearray
+
+
+def enf_of(
+    model: ModelSource,
+    target: str,
+    batch_size: int | None,
+    compiler_config: Mapping[str, object] | None,
+) -> bytes:
+    """An executable for `target`: the model itself when it is one, else compiled from it.
+
+    `batch_size` is for models yet to be compiled; an ENF has its own.
+    Raises: FuriosaRuntimeError; TypeError, ValueError for arguments of the wrong kind.
+    """
+    _check_batch_size(batch_size)
+    _check_config(compiler_config)
+    data, label = _read(model)
+    if data.startswith(MAGIC):
+        if batch_size not in (None, 1):
+            raise FuriosaRuntimeError(
+                f"{label} is compiled already: batch_size {batch_size} cannot be applied to it"
+            )
+        return data
+    return _compiled(data, label, target, batch_size or 1)
+
+
+def _check_batch_size(batch_size: int | None) -> None:
+    if batch_size is None:
+        return
+    if not isinstance(batch_size, int) or isinstance(batch_size, bool):
+        raise TypeError(f"batch_size: expected an int, found {type(batch_size).__name__}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: expected 1 or more, found {batch_size}")
+
+
+def _read(model: ModelSource) -> tuple[bytes, str]:
+    """The bytes and what to call them in messages. A path is looked for first: it may have __bytes__."""
+    if isinstance(model, (str, os.PathLike)):
+        path = Path(model)
+        label = f"model {path}"
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise FuriosaRuntimeError(f"cannot read {label}: {error.strerror}") from error
+    elif isinstance(model, (bytearray, SupportsBytes)):
+        data = bytes(model)
+        label = f"model of {len(data)} bytes"
+    else:
+        raise TypeError(f"model: expected a path or bytes, found {type(model).__name__}")
+    if not data:
+        raise FuriosaRuntimeError(f"{label} is empty")
+    return data, label
+
+
+def _compiled(data: bytes, label: str, target: str, batch_size: int) -> bytes:
+    # Here, because whoever runs an ENF must not pay for the import of a compiler.
+    from furiosa.compiler import CompileError, CompilerOptions, compile
+
+    try:
+        return compile(data, CompilerOptions(target=target, batch_size=batch_size))
+    except CompileError as error:
+        raise FuriosaRuntimeError(
+            f"cannot compile {label}: {error} (native error code: {error.code})"
+        ) from error
+
+
+def _check_config(config: Mapping[str, object] | None) -> None:
+    """Unknown keys are refused, not ignored, and so far all are unknown."""
+    if config is None:
+        return
+    if not isinstance(config, Mapping):
+        raise TypeError(f"compiler_config: expected a dict, found {type(config).__name__}")
+    for key in config:
+        raise FuriosaRuntimeError(
+            f"compiler_config: unknown key {key!r}; this version's compiler has none"
+        )

@@ -1,0 +1,35 @@
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+import furiosa.runtime._async.holding
+import furiosa.runtime._sync.holding
+from support.fake_connection import AsyncFakeOpener, FakeNpu, FakeOpener
+from support.queues import open_descriptors
+from support.twins import AsyncTwin, SyncTwin, Twin
+
+
+@pytest.fixture(autouse=True)
+def no_device_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FURIOSA_DEVICES", raising=False)
+    monkeypatch.delenv("NPU_DEVNAME", raising=False)
+
+
+@pytest.fixture
+def npu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNpu]:
+    """What both styles connect to. Whatever a test opens on it must be closed at its end."""
+    before = open_descriptors()
+    fake = FakeNpu()
+    monkeypatch.setattr(furiosa.runtime._sync.holding, "Connection", FakeOpener(fake))
+    monkeypatch.setattr(furiosa.runtime._async.holding, "Connection", AsyncFakeOpener(fake))
+    yield fake
+    fake.close()
+    gc.collect()  # tracebacks of expected errors hold on to what they passed through
+    left = {name for name in open_descriptors() - before if "memfd" in name or "eventfd" in name}
+    assert not left
+
+
+@pytest.fixture(params=["async", "sync"])
+def twin(request: pytest.FixtureRequest) -> Twin:
+    return AsyncTwin() if request.param == "async" else SyncTwin()

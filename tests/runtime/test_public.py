@@ -1,0 +1,97 @@
+"""Names, versions and what an import costs."""
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import furiosa.runtime
+from furiosa.runtime import sync
+from furiosa.runtime._version import Version
+
+VERSION_NAMES = {"__version__", "__full_version__", "full_version", "is_legacy"}
+
+
+@pytest.mark.parametrize("module", [furiosa.runtime, sync])
+def test_every_public_name_exists(module: ModuleType) -> None:
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+
+
+def test_the_blocking_module_has_the_same_names() -> None:
+    assert set(furiosa.runtime.__all__) - VERSION_NAMES == set(sync.__all__)
+    shared = {"Model", "TensorDesc", "DataType", "Axis", "FuriosaRuntimeError", "ModelSource"}
+    for name in shared:
+        assert getattr(sync, name) is getattr(furiosa.runtime, name)
+
+
+@pytest.mark.parametrize("module", [furiosa.runtime, sync])
+def test_the_published_signatures(module: ModuleType) -> None:
+    creation = "model, *, device=None, worker_num=None, batch_size=None, compiler_config=None"
+    assert names_of(module.create_runner) == creation
+    assert names_of(module.Runtime) == "device=None"
+    assert names_of(module.Runtime.create_runner) == "self, " + creation.replace(
+        "device=None, ", ""
+    )
+    assert names_of(module.Runner.run) == "self, inputs"
+    assert names_of(module.Runner.run_with) == "self, output_names, inputs"
+    assert names_of(module.Runner.allocate) == names_of(module.Runner.close) == "self"
+
+
+def names_of(function: object) -> str:
+    signature = inspect.signature(function)  # type: ignore[arg-type]  # callables all
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    return str(inspect.Signature(bare))[1:-1]
+
+
+def test_version_texts() -> None:
+    assert str(Version("0.1.0", "release", "abcdef0123" * 4)) == "0.1.0-release (rev: abcdef012)"
+    version = str(furiosa.runtime.__version__)
+    assert re.fullmatch(r"\d+\.\d+\.\d+-(dev|release) \(rev: [0-9a-f]{9}\)", version)
+    assert furiosa.runtime.full_version() == furiosa.runtime.__full_version__
+    assert re.fullmatch(
+        rf"Furiosa SDK Runtime {re.escape(version)} "
+        r"\(furiosa-rt \d+\.\d+\.\d+ [0-9a-f]{9} \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\)",
+        furiosa.runtime.__full_version__,
+    )
+
+
+def test_errors_are_at_their_older_place_with_a_warning() -> None:
+    sys.modules.pop("furiosa.runtime.errors", None)
+    text = "'furiosa.runtime.errors' module is deprecated and will be removed in a future release."
+    with pytest.warns(FutureWarning, match=re.escape(text)):
+        errors = importlib.import_module("furiosa.runtime.errors")
+    assert errors.NativeException is furiosa.runtime.FuriosaRuntimeError
+    for name in (
+        "DeviceBusy",
+        "InvalidInput",
+        "QueueWaitTimeout",
+        "SessionClosed",
+        "SessionTerminated",
+    ):
+        assert issubclass(getattr(errors, name), furiosa.runtime.FuriosaRuntimeError)
+
+
+IMPORTS = """
+import sys
+import furiosa.runtime, furiosa.runtime.sync
+from furiosa.enf.layout import MAGIC
+from furiosa.runtime._source import enf_of
+enf_of(MAGIC, "warboy", None, None)
+heavy = {"onnx", "onnxruntime", "grpc", "furiosa.compiler", "furiosa.vnpu"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_whoever_runs_an_enf_imports_neither_compiler_nor_grpc() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,130 @@
+"""What counts as a model, and what becomes of it before a device sees it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import furiosa.compiler
+from furiosa.compiler import CompilerOptions, InvalidModel
+from furiosa.enf.layout import MAGIC
+from furiosa.runtime import FuriosaRuntimeError
+from furiosa.runtime._source import enf_of
+
+ENF = MAGIC + b"program"
+TARGET = "warboy-2pe"
+
+
+class Bytes:
+    def __bytes__(self) -> bytes:
+        return ENF
+
+
+class PathWithBytes:
+    """Paths have `__bytes__` too, which gives their name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+    def __bytes__(self) -> bytes:
+        return b"the name of a file"
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, CompilerOptions]]:
+    """What the compiler was asked; it answers with `ENF`."""
+    asked: list[tuple[bytes, CompilerOptions]] = []
+
+    def compile(model: bytes, options: CompilerOptions) -> bytes:
+        asked.append((model, options))
+        return ENF
+
+    monkeypatch.setattr(furiosa.compiler, "compile", compile)
+    return asked
+
+
+@pytest.mark.parametrize("model", [ENF, bytearray(ENF), Bytes()])
+def test_an_enf_is_taken_as_it_is(model: Any, compiled: list[Any]) -> None:
+    assert enf_of(model, TARGET, None, None) == ENF
+    assert enf_of(model, TARGET, 1, {}) == ENF
+    assert compiled == []
+
+
+def test_a_path_is_read_and_not_taken_for_its_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "model.enf"
+    file.write_bytes(ENF)
+    for path in (str(file), file, PathWithBytes(file)):
+        assert enf_of(path, TARGET, None, None) == ENF
+
+
+def test_anything_else_is_compiled_for_the_target_and_batch(compiled: list[Any]) -> None:
+    assert enf_of(b"onnx", "warboy", 4, {}) == ENF
+    assert compiled == [(b"onnx", CompilerOptions(target="warboy", batch_size=4))]
+    enf_of(b"onnx", TARGET, None, None)
+    assert compiled[1] == (b"onnx", CompilerOptions(target=TARGET, batch_size=1))
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.onnx"
+    with pytest.raises(FuriosaRuntimeError) as caught:
+        enf_of(missing, TARGET, None, None)
+    assert str(caught.value) == f"cannot read model {missing}: No such file or directory"
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+    with pytest.raises(FuriosaRuntimeError, match="Is a directory"):
+        enf_of(tmp_path, TARGET, None, None)
+
+
+def test_an_empty_model(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.touch()
+    with pytest.raises(FuriosaRuntimeError, match=f"model {file} is empty"):
+        enf_of(file, TARGET, None, None)
+    with pytest.raises(FuriosaRuntimeError, match="model of 0 bytes is empty"):
+        enf_of(b"", TARGET, None, None)
+
+
+@pytest.mark.parametrize("model", [None, 3, [b"onnx"]])
+def test_what_is_neither_path_nor_bytes(model: Any) -> None:
+    with pytest.raises(TypeError, match="model: expected a path or bytes, found "):
+        enf_of(model, TARGET, None, None)
+
+
+def test_a_model_that_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = InvalidModel("the operator is unknown", "use another", "n1", "Foo")
+
+    def compile(model: bytes, options: CompilerOptions) -> bytes:
+        raise error
+
+    monkeypatch.setattr(furiosa.compiler, "compile", compile)
+    with pytest.raises(FuriosaRuntimeError) as caught:
+        enf_of(b"onnx", TARGET, None, None)
+    assert str(caught.value) == f"cannot compile model of 4 bytes: {error} (native error code: 5)"
+    assert caught.value.__cause__ is error
+
+
+def test_a_batch_size_the_compiler_refuses() -> None:
+    with pytest.raises(FuriosaRuntimeError, match="batch size 5000"):
+        enf_of(b"onnx", TARGET, 5000, None)
+
+
+def test_an_enf_has_its_own_batch_size() -> None:
+    with pytest.raises(FuriosaRuntimeError, match="batch_size 4 cannot be applied to it"):
+        enf_of(ENF, TARGET, 4, None)
+
+
+@pytest.mark.parametrize(("size", "kind"), [(0, ValueError), ("4", TypeError), (True, TypeError)])
+def test_a_batch_size_is_a_positive_int(size: Any, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="batch_size: expected "):
+        enf_of(b"onnx", TARGET, size, None)
+
+
+@pytest.mark.parametrize("model", [ENF, b"onnx"])
+def test_compiler_config_is_never_ignored(model: bytes, compiled: list[Any]) -> None:
+    with pytest.raises(FuriosaRuntimeError, match="compiler_config: unknown key 'remove_lower'; "):
+        enf_of(model, TARGET, None, {"remove_lower": True})
+    with pytest.raises(TypeError, match="compiler_config: expected a dict, found list"):
+        enf_of(model, TARGET, None, ["remove_lower"])  # type: ignore[arg-type]  # the claim
+    assert compiled == []
