@@ -132,7 +132,7 @@ def test_bad_number_of_cards_is_refused(text: str) -> None:
 def test_command_is_the_contract_with_the_daemon(runtime_folder: Path) -> None:
     home = embedded.home({**os.environ, "FURIOSA_EMULATE": "3"})
     assert " ".join(embedded.command(home, 9)) == (
-        f"{sys.executable} -m furiosa.broker --embedded --socket {home.address.path} "
+        f"{sys.executable} -P -m furiosa.broker --embedded --socket {home.address.path} "
         f"--state {home.folder} --emulate 3 --ready-fd 9 --idle-exit 60"
     )
 
