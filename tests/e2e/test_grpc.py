@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -190,3 +191,12 @@ def test_health_and_reflection_serve_general_tools(stranger: grpc.Channel) -> No
     )
     names = {service.name for service in answer.list_services_response.service}
     assert {f"furiosa.proto.broker.v1.{s}" for s in ("Devices", "Leases", "Programs")} <= names
+    wanted = reflection_pb2.ServerReflectionRequest(
+        file_containing_symbol="furiosa.proto.broker.v1.Leases"
+    )
+    (found,) = stub.ServerReflectionInfo(iter([wanted]))
+    files = map(
+        FileDescriptorProto.FromString, found.file_descriptor_response.file_descriptor_proto
+    )
+    methods = {m.name for file in files for s in file.service for m in s.method}
+    assert {"Acquire", "Release", "List", "Watch"} <= methods
