@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from benchmarks import acquire, broker, inference
+from benchmarks import acquire, broker, inference, reclaim
 from benchmarks.figures import write
 
 FOLDER = Path(__file__).resolve().parent
@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2000, help="calls of each side, a figure")
     rounds = parser.parse_args().rounds
     with broker.running() as socket:
-        found = [*acquire.figures(socket, rounds), *inference.figures(rounds)]
+        found = [*acquire.figures(socket, rounds), *reclaim.figures(), *inference.figures(rounds)]
     for figure in found:
         print(
             f"{figure.name:24} {figure.ratio:6.2f}x  {figure.ours:9.1f} {figure.unit}"

@@ -50,6 +50,13 @@ def compare(
     return Figure(name, ratio, left, right, "us", against, target, met, spread)
 
 
+def within(name: str, samples: Sequence[float], limit: float, *, unit: str, against: str) -> Figure:
+    """A figure whose other side is a bound that its worst sample must keep."""
+    median, worst = statistics.median(samples), max(samples)
+    spread = (*_edges(samples), limit, limit)
+    return Figure(name, median / limit, median, limit, unit, against, 1.0, worst <= limit, spread)
+
+
 def _microseconds(run: Run) -> float:
     start = time.perf_counter_ns()
     run()
