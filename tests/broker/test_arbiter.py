@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from furiosa.broker import arbiter as arbiter_module
 from furiosa.broker.arbiter import Arbiter
 from furiosa.broker.changes import Changes
 from furiosa.broker.journal import Journal
@@ -225,12 +226,50 @@ async def test_a_grant_stands_in_the_journal_before_anybody_is_told(bench: Bench
 
 async def test_watchers_see_every_change(bench: Bench) -> None:
     who = FakeSession()
-    seen = [bench.changes.revision]
+    seen = [await bench.changes.beyond(0)]
     lease = await bench.acquire(who)
-    seen.append(bench.changes.revision)
+    seen.append(await bench.changes.beyond(0))
     bench.arbiter.holder_gone(who.session, "")
-    seen.append(bench.changes.revision)
+    seen.append(await bench.changes.beyond(0))
     bench.workers_stopped(lease.id)
-    seen.append(bench.changes.revision)
+    seen.append(await bench.changes.beyond(0))
     assert seen == sorted(set(seen))
     assert await bench.changes.beyond(seen[-2]) == seen[-1]
+
+
+async def test_a_lease_that_ends_in_the_moment_of_its_grant_is_still_an_answer(
+    bench: Bench,
+) -> None:
+    """The holder goes before the waiting call gets to run; its caller may still be there (gRPC)."""
+    first, second = FakeSession(1), FakeSession(2)
+    lease = await bench.acquire(first)
+    waiting = asyncio.ensure_future(bench.acquire(second, wait=math.inf))
+    await started(waiting)
+    bench.arbiter.holder_gone(first.session, "gone")
+    bench.workers_stopped(lease.id)
+    bench.arbiter.holder_gone(second.session, "gone")
+    bench.workers_stopped("l1")
+    assert (await waiting).id == "l1"
+    with pytest.raises(LeaseEnded):
+        bench.arbiter.lease_of(second.session, "l1")
+
+
+async def test_a_holder_with_an_endless_command_line_is_named_in_short(bench: Bench) -> None:
+    """An error goes into the trailers of a call, of which gRPC takes 8 KiB."""
+    holder = FakeSession(1)
+    object.__setattr__(
+        holder.session.owner, "command_line", "\N{CJK UNIFIED IDEOGRAPH-4E00}" * 4096
+    )
+    await bench.acquire(holder)
+    with pytest.raises(DeviceBusy) as caught:
+        await bench.acquire(FakeSession(2))
+    assert 0 < len(caught.value.holder_command) <= 256
+
+
+async def test_draining_does_not_wait_for_ever_for_a_worker_that_cannot_be_killed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arbiter_module, "STOP_SECONDS", 0.01)
+    await bench.acquire(FakeSession(1))
+    await asyncio.wait_for(bench.arbiter.drain(0.0), 30)
+    assert [lease.state for lease in bench.arbiter.leases()] == [LeaseState.REVOKING]

@@ -105,3 +105,19 @@ def test_it_does_not_grow_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) 
     journal.close()
     assert path.stat().st_size < 3000
     assert recovered(path) == ("kept",)
+
+
+def test_a_record_that_was_written_counts_though_the_file_cannot_be_compacted(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(path)
+    journal.recover()
+    monkeypatch.setattr(journal_module, "COMPACT_AT_BYTES", 100)
+    path.with_suffix(".new").mkdir()
+    for number in range(10):
+        journal.append(a_record("granted", f"l{number}"))
+    path.with_suffix(".new").rmdir()
+    journal.append(a_record("ended", "l0"))
+    assert b"l0" not in path.read_bytes()
+    journal.close()
+    assert recovered(path) == tuple(f"l{number}" for number in range(1, 10))

@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import pytest
 
+from furiosa.broker.workers.counters import Counters
 from furiosa.common.errors import (
     BadArgument,
     BrokerUnavailable,
@@ -28,7 +29,7 @@ from furiosa.common.errors import (
 )
 from furiosa.common.status import Failed, from_failed
 from furiosa.common.views import LeaseEndedNotice, Notice, WorkerDiedNotice
-from furiosa.dataplane import lane
+from furiosa.dataplane import lane, ports
 from furiosa.proto.broker.v1 import handoff_pb2, inference_pb2
 from support import engines
 from support.dataplanes import TOKEN, BrokerSide, Plane, a_plane, client, error_in
@@ -158,6 +159,24 @@ async def test_an_unloaded_program_is_unknown_and_its_queue_is_closed(
     for _ in range(2):
         assert isinstance(await failure_of(stub.Run(request(program.id))), UnknownProgram)
     await until(lambda: plane.broker.log.count("Session/CloseQueue") == 1)
+
+
+async def test_programs_that_were_run_once_do_not_use_up_the_queues_of_their_lease(
+    bench: Bench, plane: Plane, stub: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that changes programs all day; nobody tells the data plane of an unload."""
+    monkeypatch.setattr(ports, "MAX_PORTS", 2)
+    busy = await bench.load("a", engines.HANG, PE1)
+    hanging = asyncio.ensure_future(stub.Run(request(busy.id)))
+    await until(lambda: bench.pool.counters(PE1) not in (None, Counters()))
+    for number in range(5):
+        program = await bench.load("a", engines.INVERT)
+        assert (await stub.Run(request(program.id, number))).outputs == [INVERTED]
+        await bench.pool.unload("a", program.id)
+    await until(lambda: plane.broker.log.count("Session/CloseQueue") == 4)
+    assert plane.broker.log.count("Session/OpenQueueFor") == 6
+    assert not hanging.done()
+    hanging.cancel()
 
 
 async def test_the_end_of_a_lease_ends_its_runs(bench: Bench, plane: Plane, stub: Any) -> None:

@@ -1,5 +1,6 @@
 """What the daemon says when it cannot start, and how it takes over what a killed one left."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,38 @@ def test_a_damaged_journal_does_not_keep_it_from_starting(monkeypatch: pytest.Mo
             assert [device.name for device in connection.devices()] == ["npu0", "npu1"]
     finally:
         daemon.stop()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (("--socket", "{0}/folder"), "{0}/folder"),
+        (("--socket", "{0}/b"), "{0}/b.handoff"),
+        (("--ready-fd", "99"), "ready-fd"),
+        (("--worker-user", "nosuch"), "'nosuch'"),
+    ],
+    ids=["socket", "handoff socket", "ready fd", "worker user"],
+)
+def test_what_cannot_work_is_one_line_and_status_1(
+    tmp_path: Path, wrong: tuple[str, str], named: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "b.handoff").mkdir()
+    if wrong[0] == "--worker-user" and os.geteuid() != 0:
+        pytest.skip("only root changes its workers' user")
+    given = [part.format(tmp_path) for part in wrong]
+    done = brokerd(
+        "--embedded",
+        "--emulate",
+        "1",
+        "--state",
+        str(tmp_path / "state"),
+        "--socket",
+        str(tmp_path / "s"),
+        *given,
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("furiosa-brokerd: ")
+    assert named.format(tmp_path) in last
+    assert "Traceback" not in done.stderr

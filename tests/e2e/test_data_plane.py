@@ -112,6 +112,33 @@ def test_a_program_is_described_until_it_is_unloaded(
         stub.Run(request(program, IMAGE))
 
 
+def test_one_upload_of_a_lease_at_a_time(
+    lease: LeaseView, programs: programs_pb2_grpc.ProgramsStub
+) -> None:
+    enf = digits.program()
+    header = programs_pb2.LoadProgramHeader(lease_id=lease.id, enf_bytes=len(enf))
+    head, body = (
+        programs_pb2.LoadProgramRequest(header=header),
+        programs_pb2.LoadProgramRequest(chunk=enf),
+    )
+    second: list[str] = []
+
+    def slow() -> Iterator[programs_pb2.LoadProgramRequest]:
+        """Sends the header, and the rest only when another upload has been refused."""
+        yield head
+        while not second:
+            with pytest.raises(grpc.RpcError) as caught:
+                programs.Load(iter([head]), timeout=60)
+            error = caught.value
+            trailers = dict(error.trailing_metadata() or ()) if isinstance(error, grpc.Call) else {}
+            if trailers["furiosa-reason"] == "LIMIT_EXCEEDED":  # else it came before the first
+                second.append(str(error))
+        yield body
+
+    assert programs.Load(slow(), timeout=60).program.enf_bytes == len(enf)
+    assert "uploads of a lease at once is 2, the limit is 1" in second[0]
+
+
 def test_run_answers_what_the_instruction_set_says(
     program: programs_pb2.Program, stub: inference_pb2_grpc.InferenceStub
 ) -> None:

@@ -1,6 +1,8 @@
 """A client that breaks the rules of the handoff socket loses its session, and nobody else notices."""
 
+import contextlib
 import os
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -112,3 +114,41 @@ def test_a_client_that_never_reads_is_dropped(raw: socket.socket, neighbour: Con
     with pytest.raises(OSError, match=r"Broken pipe|reset by peer"):  # noqa: PT012  # the loop is the point
         for number in range(1, 1_000_000):
             say(raw, pb.Frame(id=number, call=pb.Call(method="Devices/List")))
+
+
+def test_a_program_in_a_file_is_refused_before_it_is_looked_at(
+    raw: socket.socket, daemon: Daemon
+) -> None:
+    """The file system of a stranger need not answer, and would stop the broker."""
+    say(raw, HELLO)
+    hear(raw)
+    with open(__file__, "rb") as file:
+        load = pb.LoadProgramDescriptorRequest(lease_id="x").SerializeToString()
+        say(
+            raw,
+            pb.Frame(id=1, call=pb.Call(method="Session/LoadProgram", request=load)),
+            file.fileno(),
+        )
+    frame = hear(raw)
+    assert frame is not None
+    assert frame.failure.detail.reason == "BAD_ARGUMENT"
+
+
+def test_one_user_cannot_take_all_descriptors(daemon: Daemon, neighbour: Connection) -> None:
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (256, 256))
+    with contextlib.ExitStack() as stack:
+        answers: list[str | None] = []
+        while len(answers) < 256 and "failure" not in answers:
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.settimeout(60)
+            sock.connect(str(daemon.handoff))
+            with contextlib.suppress(BrokenPipeError):
+                say(sock, HELLO)
+            frame = hear(sock)
+            assert frame is not None
+            answers.append(frame.WhichOneof("body"))
+        assert answers.index("failure") == 256 // 8 - 1
+        assert frame is not None
+        assert frame.failure.detail.reason == "LIMIT_EXCEEDED"
+        assert neighbour.acquire(DeviceSpec.parse("npu:0:0"))
+        neighbour.release(neighbour.leases()[-1].id)

@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 
 ReleaseWorkers = Callable[[str, Callable[[], None]], None]  # lease id, called when all have stopped
 
+STOP_SECONDS: Final = 10.0  # for workers to be gone when the broker stops; the kernel may be stuck
+MAX_COMMAND: Final = 256  # of a holder, in errors: gRPC's trailers have room for 8 KiB in all
 MAX_ENDED: Final = 1024  # causes of ended leases that are remembered for late callers
 
 
@@ -82,7 +84,7 @@ class Arbiter:
         self._inbox: deque[Event] = deque()
         self._handling = False
         self._numbers = itertools.count(1)
-        self._answers: dict[int, asyncio.Future[Lease]] = {}
+        self._answers: dict[int, asyncio.Future[LeaseView]] = {}
         self._requesters: dict[int, Session] = {}
         self._grants: dict[str, _Grant] = {}
         self._endings: dict[str, asyncio.Future[None]] = {}
@@ -96,12 +98,12 @@ class Arbiter:
         Raises: DeviceBusy, UnknownDevice, BrokerDraining, NotRecorded.
         """
         request = next(self._numbers)
-        answer: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[LeaseView] = asyncio.get_running_loop().create_future()
         self._answers[request], self._requesters[request] = answer, session
         deadline = self._clock() + wait_limit if wait_limit > 0 else None
         self._post(Requested(request, session.id, spec, deadline))
         try:
-            lease = await answer
+            return await answer
         except asyncio.CancelledError:
             self._post(Cancelled(request))
             if answer.done() and not answer.cancelled() and answer.exception() is None:
@@ -110,7 +112,6 @@ class Arbiter:
         finally:
             self._answers.pop(request, None)
             self._requesters.pop(request, None)
-        return self._view(lease)
 
     async def release(self, session: Session, lease_id: str) -> None:
         """Returns when the cores are free. Raises: UnknownLease, LeaseEnded, NotLeaseOwner."""
@@ -126,14 +127,14 @@ class Arbiter:
         self._post(Released(lease_id, cause))
 
     async def drain(self, grace: float) -> None:
-        """Grant nothing more, give owners `grace` seconds to release, then revoke what is left."""
+        """Grant nothing more, give owners `grace` seconds to release, then revoke what is left. Bounded."""
         self._post(Draining())
         if self._endings:
             await asyncio.wait(tuple(self._endings.values()), timeout=grace)
         for lease in self._table.leases:
             self._post(Released(lease.id, "the broker is shutting down"))
-        while self._endings:
-            await asyncio.wait(tuple(self._endings.values()))
+        if self._endings:
+            await asyncio.wait(tuple(self._endings.values()), timeout=STOP_SECONDS)
 
     def leases(self) -> tuple[LeaseView, ...]:
         return tuple(map(self._view, self._table.leases))
@@ -152,7 +153,7 @@ class Arbiter:
             raise NotLeaseOwner(lease_id, session.owner.pid)
         lease = self._table.get(lease_id)
         if lease is None or lease.state is not LeaseState.GRANTED:
-            raise LeaseEnded(lease_id, self._causes[lease_id])
+            raise LeaseEnded(lease_id, self._causes.get(lease_id, ""))
         return lease
 
     def session_of(self, lease_id: str) -> Session | None:
@@ -201,7 +202,9 @@ class Arbiter:
         if answer.done():  # cancelled, and its Cancelled event came too late
             self._inbox.append(Released(lease.id, "the request was cancelled"))
         else:
-            answer.set_result(lease)
+            answer.set_result(
+                self._view(lease)
+            )  # now: it may have ended before the caller gets to run
 
     def _refused(self, effect: Refused) -> None:
         answer = self._answers[effect.request]
@@ -215,7 +218,8 @@ class Arbiter:
                     error = DeviceBusy(str(effect.spec))
                 else:
                     owner = grant.session.owner
-                    error = DeviceBusy(str(effect.spec), str(file), owner.pid, owner.command_line)
+                    command = owner.command_line[:MAX_COMMAND]
+                    error = DeviceBusy(str(effect.spec), str(file), owner.pid, command)
             case ShuttingDown() | NoLongerWanted():
                 error = BrokerDraining()
         log_event(log, "lease.refused", spec=effect.spec, cause=error)
@@ -270,6 +274,6 @@ class Arbiter:
             self._timer = loop.call_later(delay, self._post, Elapsed())
 
 
-def _fail(answer: asyncio.Future[Lease], error: FuriosaError) -> None:
+def _fail(answer: asyncio.Future[LeaseView], error: FuriosaError) -> None:
     if not answer.done():
         answer.set_exception(error)

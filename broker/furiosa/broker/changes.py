@@ -11,10 +11,6 @@ class Changes:
         self._revision = 1
         self._changed = asyncio.Event()
 
-    @property
-    def revision(self) -> int:
-        return self._revision
-
     def bump(self) -> None:
         self._revision += 1
         self._changed.set()

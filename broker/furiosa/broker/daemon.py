@@ -11,6 +11,7 @@ import functools
 import importlib.metadata
 import logging
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -82,6 +83,10 @@ async def serve(settings: BrokerSettings) -> None:
     """
     leave = asyncio.Event()
     _on_signals(leave)
+    _take_all_descriptors()
+    if settings.ready_fd >= 0:
+        with _naming("--ready-fd"):
+            os.fstat(settings.ready_fd)
     changes = Changes()
     journal = _recovered(settings.state / "journal")
     platform = _platform(settings)
@@ -91,17 +96,18 @@ async def serve(settings: BrokerSettings) -> None:
 
     idle = IdleTimer(settings.idle_exit, leave)
     sessions = Sessions(lambda session, cause: arbiter.holder_gone(session, cause), idle.sessions)
-    deaths = DeathWatch(sessions.owner_died)
+    deaths = DeathWatch(lambda key: handoff.owner_died(key))
 
     def worker_died(lease_id: str, file: DeviceFile, cause: str) -> None:
         event(log, "worker.died", logging.WARNING, lease=lease_id, device=file, cause=cause)
         if session := arbiter.session_of(lease_id):
             session.notify(WorkerDiedNotice(lease_id, file, cause))
 
-    pool = WorkerPool(
-        WorkerSettings(user=settings.worker_user, load_timeout=settings.load_timeout),
-        on_death=worker_died,
-    )
+    with _naming("workers cannot be started"):
+        pool = WorkerPool(
+            WorkerSettings(user=settings.worker_user, load_timeout=settings.load_timeout),
+            on_death=worker_died,
+        )
     table = LeaseTable(inventory.files, lambda: secrets.token_hex(6))
     arbiter = Arbiter(table, journal, pool.release, clock=time.monotonic, changes=changes)
     programs = ProgramService(
@@ -150,19 +156,21 @@ async def serve(settings: BrokerSettings) -> None:
 
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(journal.close)
-        await stack.enter_async_context(_running(pool))
+        with _naming("workers cannot be started"):
+            await stack.enter_async_context(_running(pool))
         await stack.enter_async_context(_running(deaths))
-        await grpc.start(settings.socket, mode)
-        stack.push_async_callback(grpc.stop, 0.5)
+        with _naming(f"cannot listen on {settings.socket}"):
+            await grpc.start(settings.socket, mode)
+            stack.push_async_callback(grpc.stop, 0.5)
+        with _naming(f"cannot listen on {settings.handoff_socket}"):
+            listener = stack.enter_context(handoff.listening(settings.handoff_socket, mode))
         try:
             async with asyncio.TaskGroup() as group:
-                listening = asyncio.Event()
-                group.create_task(handoff.serve(settings.handoff_socket, mode, listening.set))
+                group.create_task(handoff.serve(listener))
                 group.create_task(_every(TICK_SECONDS, tick))
                 if data_plane is not None:
                     group.create_task(data_plane.run())
                     await data_plane.wait_ready()
-                await listening.wait()
                 share(settings.socket)
                 share(settings.handoff_socket)
                 idle.sessions(0)
@@ -203,12 +211,25 @@ def _on_signals(leave: asyncio.Event) -> None:
         loop.add_signal_handler(number, asked_to_leave)
 
 
+def _take_all_descriptors() -> None:
+    """As many as we may have: each client costs some, and the usual 1,024 is for programs that select."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@contextlib.contextmanager
+def _naming(failure: str) -> Iterator[None]:
+    """What keeps the broker from starting is told in one line, not as a defect."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as exc:
+        raise CannotStart(f"{failure}: {exc}") from None
+
+
 def _recovered(path: Path) -> Journal:
     journal = Journal(path)
-    try:
+    with _naming(f"the journal {path} cannot be used"):
         lost = journal.recover()
-    except OSError as exc:
-        raise CannotStart(f"the journal {path} cannot be used: {exc}") from None
     for record in lost:
         # its worker was killed by the kernel together with the broker that wrote this
         devices = ",".join(record.devices)
@@ -220,10 +241,8 @@ def _platform(settings: BrokerSettings) -> VirtualPlatform | None:
     if settings.emulate == 0:
         return None
     platform = VirtualPlatform(settings.state / "devices", settings.emulate)
-    try:
+    with _naming("the virtual cards cannot be written"):
         platform.write()
-    except OSError as exc:
-        raise CannotStart(f"the virtual cards cannot be written: {exc}") from None
     return platform
 
 

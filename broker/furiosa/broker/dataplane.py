@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -58,7 +59,8 @@ class DataPlane:
         self._peer: Peer | None = None
         self._tried = asyncio.Event()  # to start it, once
         self._queues: set[tuple[str, int]] = set()  # of this process: lease, queue
-        self._followed: set[Session] = set()  # who sends their notices to this process, too
+        # who sends their notices to this process, too; weakly, for sessions end without a word to us
+        self._followed: weakref.WeakSet[Session] = weakref.WeakSet()
         self._methods: dict[str, Method] = {
             "Session/DescribeProgramFor": Unary(pb.DescribeProgramForRequest, self._describe),
             "Session/OpenQueueFor": Unary(pb.OpenQueueForRequest, self._open_queue),
@@ -78,7 +80,12 @@ class DataPlane:
         """Keep one running until cancelled."""
         while True:
             async with asyncio.TaskGroup() as calls:
-                cause = await self._run_once(calls)
+                try:
+                    cause = await self._run_once(calls)
+                except OSError as exc:  # no descriptors, no processes: it may pass
+                    cause = str(exc)
+                finally:
+                    self._tried.set()
             log_event(log, "dataplane.ended", logging.ERROR, cause=cause)
             await self._close_queues()
             await asyncio.sleep(RESTART_SECONDS)
@@ -110,10 +117,9 @@ class DataPlane:
                     start_new_session=True,  # Ctrl-C is for the broker, which then decides
                     env=environment(os.environ),
                 )
-        except OSError as exc:
-            self._tried.set()
-            peer.close(str(exc))
-            return f"cannot be started: {exc}"
+        except BaseException:
+            peer.close("it cannot be started")
+            raise
         try:
             starting = asyncio.create_task(listening.wait())
             await asyncio.wait(
@@ -129,13 +135,14 @@ class DataPlane:
                 self._tried.set()
             return await closed
         finally:
-            self._tried.set()
             self._peer = None
             for session in self._followed:
                 session.followers.discard(peer.notify)
             self._followed.clear()
-            await self._end(process)
-            peer.close("it ended")
+            try:
+                await self._end(process)
+            finally:
+                peer.close("it ended")
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -12,7 +12,6 @@ from typing import Final
 
 WAITERS: Final = 0x8000_0000  # somebody waits: the kernel must wake when the holder dies
 OWNER_DIED: Final = 0x4000_0000  # set by the kernel
-TID_MASK: Final = 0x3FFF_FFFF
 MOST_WORDS: Final = 128  # in one wait
 
 _SYS_FUTEX_WAITV: Final = 449  # everywhere

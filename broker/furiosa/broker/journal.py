@@ -5,7 +5,9 @@ the process, so whatever a client was told stands in the file even when the brok
 after. Reading stops at the first line that is torn or damaged: everything before it happened.
 """
 
+import errno
 import json
+import logging
 import os
 import time
 import zlib
@@ -13,6 +15,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
+
+from furiosa.broker.log import event
+
+log = logging.getLogger(__name__)
 
 COMPACT_AT_BYTES: Final = 4 * 1024 * 1024  # a few weeks of a busy node; read at every start
 
@@ -79,7 +85,12 @@ class Journal:
         self._size += len(line)
         self._note(record)
         if self._size > COMPACT_AT_BYTES:
-            self._rewrite()
+            try:
+                self._rewrite()
+            except (
+                OSError
+            ) as exc:  # the record is in the file, which is only longer than it should be
+                event(log, "journal.not_compacted", logging.WARNING, cause=exc)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -111,7 +122,8 @@ class Journal:
             fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
         try:
-            os.write(fd, content)
+            if os.write(fd, content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.replace(fresh, self._path)
         except OSError:
             os.close(fd)

@@ -10,7 +10,7 @@ from furiosa.broker.owners import Owner
 from furiosa.common.views import Notice, OwnerView
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Session:
     """`token` proves the session on gRPC calls; `send_notice` sends one to the client.
 
@@ -72,11 +72,6 @@ class Sessions:
             del self._by_token[_digest(session.token)]
             self._on_gone(session, cause)
             self._on_count(len(self._live))
-
-    def owner_died(self, key: int) -> None:
-        for session in tuple(self._live.values()):
-            if session.owner.key == key:
-                self.close(session, f"its process, pid {session.owner.pid}, died")
 
 
 def _digest(token: str) -> bytes:

@@ -84,6 +84,11 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(queue.completion_fd, self._completed)
 
+    @property
+    def runs(self) -> int:
+        """How many have not ended."""
+        return len(self._runs)
+
     def start(self, slot: int, inputs: Sequence[bytes]) -> "asyncio.Future[Result]":
         """Run once in a free slot of a lane that is alive; `inputs` are of the program's sizes.
 

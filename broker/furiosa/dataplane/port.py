@@ -77,6 +77,11 @@ class Port:
         if failure is not None:
             lane.fail(failure)
 
+    @property
+    def is_idle(self) -> bool:
+        """Open, with nothing running and nobody waiting."""
+        return self._program is not None and not any(lane.runs for lane in self._lanes)
+
     async def run(self, inputs: Sequence[bytes]) -> Result:
         """Run once; waits its turn for a slot. One entry in `inputs` for each program input.
 

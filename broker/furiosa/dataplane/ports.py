@@ -5,6 +5,7 @@ import functools
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from furiosa.common.errors import BrokerUnavailable, FuriosaError, LeaseEnded, WorkerDied
 from furiosa.common.views import LeaseEndedNotice, Notice
@@ -12,6 +13,10 @@ from furiosa.dataplane.broker_link import BrokerLink
 from furiosa.dataplane.port import Port
 
 Key = tuple[str, str, int]  # session token, lease, program
+
+# Of one lease. Nobody tells us of an unload, and each port holds a queue of each of its device files, of
+# which a worker has 32 for all.
+MAX_PORTS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ class Ports:
     def __init__(self, broker: socket.socket, on_broker_gone: Callable[[], None]) -> None:
         self._link = BrokerLink(broker, self._notice, self._broker_gone)
         self._on_broker_gone = on_broker_gone
-        self._entries: dict[Key, _Entry] = {}
+        self._entries: dict[Key, _Entry] = {}  # the one used last at the end
 
     def hello(self, client: str) -> None:
         """Tell the broker that clients can connect."""
@@ -43,7 +48,9 @@ class Ports:
             port = Port(self._link, *key, on_closed=functools.partial(self._forget, key))
             entry = _Entry(port, asyncio.create_task(port.open()))
             entry.opening.add_done_callback(_seen)
-            self._entries[key] = entry
+            self._make_room(lease_id)
+        self._entries.pop(key, None)
+        self._entries[key] = entry
         if not entry.opening.done():
             await asyncio.wait([entry.opening])  # whoever gives up leaves it to the others
         entry.opening.result()
@@ -56,6 +63,13 @@ class Ports:
             entry.opening.cancel()
             entry.port.close(gone)
         self._link.close()
+
+    def _make_room(self, lease_id: str) -> None:
+        """Close the port of the lease that was idle for longest if there are too many."""
+        ports = [e.port for e in self._entries.values() if e.port.lease_id == lease_id]
+        idle = [port for port in ports if port.is_idle]
+        if len(ports) >= MAX_PORTS and idle:
+            idle[0].close(BrokerUnavailable("the data plane", "too many programs in turn"))
 
     def _forget(self, key: Key) -> None:
         self._entries.pop(key, None)

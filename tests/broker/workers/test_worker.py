@@ -42,13 +42,14 @@ if TYPE_CHECKING:
 class Puppet:
     """A worker whose process is this test. It "dies" when it is killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: WorkerSettings | None = None, forked: bool = True) -> None:
+        self.forked = forked
         self.ends: list[str | None] = []
         self.broken: list[tuple[int, str]] = []
         self.killed = asyncio.Event()
         self.worker = Worker(
             cast("Spawner", self),
-            WorkerSettings(),
+            settings or WorkerSettings(),
             PE0,
             (0,),
             self.ends.append,
@@ -67,7 +68,9 @@ class Puppet:
         assert (name, cpus) == ("npu0pe0", (0,))
         self.sock = socket.socket(fileno=os.dup(descriptors[0]))
         self.exit = on_exit
-        on_spawned()
+        self.spawned = on_spawned
+        if self.forked:
+            on_spawned()
         return cast("Process", self)
 
     pid = 4711
@@ -228,3 +231,21 @@ async def test_no_one_has_to_wait_for_an_answer(puppet: Puppet) -> None:
     puppet.say(Done(1), Done(2))
     assert await wanted == Done(2)
     assert not puppet.killed.is_set()
+
+
+async def test_a_request_made_before_ready_leaves_ready_its_time() -> None:
+    """One whose caller gave up at once; the answer comes in time, so nothing may be killed later."""
+    settings = WorkerSettings(request_timeout=0.01, ready_timeout=60)
+    before = open_descriptors()
+    puppet = Puppet(settings, forked=False)
+    detached = puppet.worker.detach(1)
+    puppet.spawned()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(puppet.killed.wait(), 0.05)
+    puppet.say(Ready(), Done(1))
+    assert await detached == Done(1)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(puppet.killed.wait(), 0.05)
+    puppet.exit("test over")
+    puppet.sock.close()
+    assert open_descriptors() == before

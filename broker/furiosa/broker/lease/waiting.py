@@ -30,8 +30,9 @@ class WaitingLine:
         assert requested.deadline is not None
         self._line[requested.request] = Waiter(requested, requested.deadline)
 
-    def remove(self, request: int) -> Waiter | None:
-        return self._line.pop(request, None)
+    def remove(self, request: int) -> None:
+        """No effect on one that does not wait."""
+        self._line.pop(request, None)
 
     def next_deadline(self) -> float:
         """inf when nobody waits, or everybody does for ever."""

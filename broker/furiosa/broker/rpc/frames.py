@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MAX_REQUEST_BYTES: Final = 64 * 1024  # requests are small; programs come as descriptors
 MAX_UNSENT_BYTES: Final = 4 * 1024 * 1024
+MAX_UNSENT_DESCRIPTORS: Final = 256
 MAX_CALLS: Final = 128  # at once
 
 
@@ -58,6 +59,8 @@ class Peer:
         self._decoder = Decoder(MAX_REQUEST_BYTES)
         self._unsent: deque[tuple[memoryview, list[int]]] = deque()
         self._unsent_bytes = 0
+        self._unsent_descriptors = 0
+        self._unclaimed = 0  # descriptors that came ahead of their message
         self._waits_to_write = False
         self._calls: dict[int, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
@@ -90,8 +93,15 @@ class Peer:
         data = channel.encode(frame.SerializeToString(), own)
         self._unsent.append((memoryview(data), own))
         self._unsent_bytes += len(data)
-        if self._unsent_bytes > MAX_UNSENT_BYTES:
-            self.close(f"{self._unsent_bytes} bytes of answers were never read")
+        self._unsent_descriptors += len(own)
+        if (
+            self._unsent_bytes > MAX_UNSENT_BYTES
+            or self._unsent_descriptors > MAX_UNSENT_DESCRIPTORS
+        ):
+            self.close(
+                f"{self._unsent_bytes} bytes and {self._unsent_descriptors} descriptors of answers "
+                "were never read"
+            )
         elif not self._waits_to_write:
             self._flush()
 
@@ -101,6 +111,7 @@ class Peer:
                 data, descriptors = self._unsent[0]
                 sent = channel.send(self._sock, data, descriptors)
                 self._unsent_bytes -= sent
+                self._unsent_descriptors -= len(descriptors)
                 _close_all(descriptors)
                 if sent == len(data):
                     self._unsent.popleft()
@@ -129,10 +140,14 @@ class Peer:
             return
         try:
             self._decoder.feed(data, descriptors)
+            self._unclaimed += len(descriptors)
             for message in self._decoder.messages():
+                self._unclaimed -= len(message.descriptors)
                 self._frame(message)
                 if self._closed:
                     return
+            if self._unclaimed > channel.MAX_DESCRIPTORS:
+                raise BrokenChannel(f"{self._unclaimed} descriptors ahead of one message")
         except (BrokenChannel, DecodeError) as exc:
             self.close(f"broken framing: {exc}")
 
@@ -168,8 +183,19 @@ class Peer:
             limit = LimitExceeded("calls at once", len(self._calls) + 1, MAX_CALLS)
             self._refuse(frame.id, call, limit)
         else:
+            surplus = call.received[method.takes :]
+            del call.received[method.takes :]
+            _close_all(surplus)
             run = self._answer(frame.id, frame.call.request, method, call)
-            self._calls[frame.id] = self._group.create_task(run)
+            task = self._group.create_task(run)
+            self._calls[frame.id] = task
+            # not left to the task itself: one that is cancelled before it starts never runs
+            task.add_done_callback(lambda _: self._ended(frame.id, call))
+
+    def _ended(self, frame_id: int, call: Call) -> None:
+        del self._calls[frame_id]
+        _close_all(call.received)
+        _close_all(call.attached)
 
     def _refuse(self, frame_id: int, call: Call, error: FuriosaError) -> None:
         _close_all(call.received)
@@ -194,10 +220,6 @@ class Peer:
             self._fail(frame_id, call.method, BadArgument("request", str(exc), call.method))
         except Exception as exc:  # the boundary: every error becomes a failure
             self._fail(frame_id, call.method, exc)
-        finally:
-            self._calls.pop(frame_id, None)
-            _close_all(call.received)
-            _close_all(call.attached)
 
     def _reply(self, frame_id: int, response: Message, call: Call) -> None:
         attached, call.attached = call.attached, []

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from google.protobuf.message import Message
 
@@ -31,10 +31,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """One request, one response."""
+    """One request, one response. `takes` descriptors at most come with the request."""
 
     request: type[Message]
     handler: Callable[[Any, Call], Awaitable[Message]]
+    takes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class ServerStream:
 
     request: type[Message]
     handler: Callable[[Any, Call], AsyncIterator[Message]]
+    takes: ClassVar[int] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Programs and queues on leased devices: check the lease, hand the bytes to its workers unread."""
 
+import fcntl
 import os
-import stat
 from collections.abc import AsyncIterator, Mapping
+from typing import BinaryIO
 
 from furiosa.broker.arbiter import Arbiter
 from furiosa.broker.rpc.methods import Call, ClientStream, Method, Unary
@@ -27,6 +28,7 @@ class ProgramService:
         self._pool = pool
         self._max_program_bytes = max_program_bytes
         self._max_arena_bytes = max_arena_bytes
+        self._uploading: set[str] = set()  # leases
 
     @property
     def methods(self) -> Mapping[str, Method]:
@@ -41,7 +43,7 @@ class ProgramService:
         """Those that need descriptors."""
         return {
             "Session/LoadProgram": Unary(
-                handoff_pb2.LoadProgramDescriptorRequest, self.load_descriptor
+                handoff_pb2.LoadProgramDescriptorRequest, self.load_descriptor, takes=1
             ),
             "Session/OpenQueue": Unary(handoff_pb2.OpenQueueRequest, self.open_queue),
             "Session/CloseQueue": Unary(handoff_pb2.CloseQueueRequest, self.close_queue),
@@ -55,23 +57,17 @@ class ProgramService:
         if first is None or first.WhichOneof("part") != "header":
             raise BadArgument("the first message", "not a header", "LoadProgramRequest.header")
         header = first.header
-        self._arbiter.lease_of(session, header.lease_id)
+        lease = self._arbiter.lease_of(session, header.lease_id)
         self._check_size(header.enf_bytes)
-        memory = os.memfd_create("enf", os.MFD_CLOEXEC)
+        if lease.id in self._uploading:  # each may hold max_program_bytes of our memory
+            raise LimitExceeded("uploads of a lease at once", 2, 1)
+        self._uploading.add(lease.id)
         try:
-            size = 0
-            async for request in requests:
-                if len(request.chunk) > MAX_CHUNK_BYTES:
-                    raise LimitExceeded("chunk in bytes", len(request.chunk), MAX_CHUNK_BYTES)
-                size += len(request.chunk)
-                if size > header.enf_bytes:
-                    raise BadArgument("chunk", f"past {header.enf_bytes} bytes", "header.enf_bytes")
-                os.write(memory, request.chunk)
-            if size != header.enf_bytes:
-                raise BadArgument("chunk", f"{size} bytes in all", f"{header.enf_bytes} bytes")
-            return await self._load(call, header.lease_id, memory)
+            with os.fdopen(os.memfd_create("enf", os.MFD_CLOEXEC), "wb") as memory:
+                await _receive(requests, header.enf_bytes, memory)
+                return await self._load(call, lease.id, memory.fileno())
         finally:
-            os.close(memory)
+            self._uploading.discard(lease.id)
 
     async def load_descriptor(
         self, request: handoff_pb2.LoadProgramDescriptorRequest, call: Call
@@ -79,10 +75,12 @@ class ProgramService:
         if len(call.received) != 1:
             found = f"{len(call.received)} descriptors"
             raise BadArgument(call.method, found, "one descriptor, of a memfd with the ENF")
-        status = os.fstat(call.received[0])
-        if not stat.S_ISREG(status.st_mode):
-            raise BadArgument(call.method, "a descriptor of no regular file", "a memfd")
-        self._check_size(status.st_size)
+        try:
+            # before anything else: the file system of a stranger need not answer to an fstat
+            fcntl.fcntl(call.received[0], fcntl.F_GET_SEALS)
+        except OSError:
+            raise BadArgument(call.method, "a descriptor of something else", "a memfd") from None
+        self._check_size(os.fstat(call.received[0]).st_size)
         return await self._load(call, request.lease_id, call.received[0])
 
     async def _load(self, call: Call, lease_id: str, memory: int) -> pb.LoadProgramResponse:
@@ -142,3 +140,20 @@ class ProgramService:
     async def close_opened_queue(self, lease_id: str, queue_id: int) -> None:
         """For one who opened it himself; no error when it is gone already."""
         await self._pool.close_queue(lease_id, queue_id)
+
+
+async def _receive(
+    requests: AsyncIterator[pb.LoadProgramRequest], expected: int, memory: BinaryIO
+) -> None:
+    """Write the chunks that follow a header. Raises: BadArgument, LimitExceeded."""
+    size = 0
+    async for request in requests:
+        if len(request.chunk) > MAX_CHUNK_BYTES:
+            raise LimitExceeded("chunk in bytes", len(request.chunk), MAX_CHUNK_BYTES)
+        size += len(request.chunk)
+        if size > expected:
+            raise BadArgument("chunk", f"past {expected} bytes", "header.enf_bytes")
+        memory.write(request.chunk)
+    if size != expected:
+        raise BadArgument("chunk", f"{size} bytes in all", f"{expected} bytes")
+    memory.flush()

@@ -120,7 +120,7 @@ class WorkerPool:
             view = _view(lease_id, program_id, answers)
         except BaseException:
             for worker in workers:
-                worker.abandon(program_id)
+                worker.unload(program_id)  # which may or may not have been loaded
             raise
         finally:
             lease.loading -= 1

@@ -96,11 +96,11 @@ class Spawner:
         if self._link is None:
             loop.call_soon(process.failed, "there is no zygote")
         else:
+            self._link.send(Spawn(key, name, tuple(cpus)), descriptors)
             self._processes[key] = process
             seconds = self._settings.zygote_timeout
             complaint = f"forked no worker within {seconds:g} s"
             self._orders[key] = loop.call_later(seconds, self._overdue, complaint)
-            self._link.send(Spawn(key, name, tuple(cpus)), descriptors)
         return process
 
     def _exec(self) -> None:

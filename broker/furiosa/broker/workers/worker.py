@@ -118,12 +118,8 @@ class Worker:
         return self._request(lambda n: Load(n, program), Loaded, timeout, (enf,))
 
     def unload(self, program: int) -> "asyncio.Future[Done]":
+        """No error for a program that was never loaded."""
         return self._request(lambda n: Unload(n, program), Done)
-
-    def abandon(self, program: int) -> None:
-        """Unload what may or may not have been loaded; nobody waits for it."""
-        if self.ready.done() and self._failure is None:
-            self.unload(program)
 
     def attach(
         self, queue: int, geometry: Geometry, descriptors: Descriptors
@@ -157,12 +153,12 @@ class Worker:
         self._pending.append(
             _Pending(message.request, type(message).__name__, answer, seconds, future)
         )
-        if len(self._pending) == 1:
+        if len(self._pending) == 1 and self.ready.done():
             self._await_oldest()
         return future
 
     def _await_oldest(self) -> None:
-        """A request's time runs from when the worker could turn to it."""
+        """A request's time runs from when the worker could turn to it; until READY, that has its own."""
         self._stop_clock()
         if self._pending:
             oldest = self._pending[0]
@@ -190,8 +186,8 @@ class Worker:
             case Ready():
                 if self.ready.done():
                     raise BadMessage("READY twice")
-                self._stop_clock()
                 self.ready.set_result(None)
+                self._await_oldest()
             case QueueBroken(queue, cause):
                 if not self._breakable:
                     raise BadMessage("more queues are broken than it ever had")

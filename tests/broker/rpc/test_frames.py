@@ -1,0 +1,126 @@
+"""One connection: what a client that breaks the rules, hurries or leaves can do to the broker."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from furiosa.broker.rpc import frames
+from furiosa.broker.rpc.frames import Peer
+from furiosa.broker.rpc.methods import Call, Unary
+from furiosa.common.channel import HEADER, encode, send
+from furiosa.proto.broker.v1 import handoff_pb2 as pb
+from support.queues import open_descriptors
+
+
+class Bench:
+    """A greeted peer with two methods: one that takes descriptors, one that never answers."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self.sock, theirs = socket.socketpair()
+        self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.calls: asyncio.Queue[Call] = asyncio.Queue()
+        methods = {
+            "Test/Take": Unary(pb.OpenQueueRequest, self._wait, takes=1),
+            "Test/Wait": Unary(pb.OpenQueueRequest, self._wait),
+            "Test/Give": Unary(pb.OpenQueueRequest, self._give),
+        }
+        self.peer = Peer(theirs, methods, group, lambda _: True, self.closed.set_result)
+        self.say(pb.Frame(hello=pb.Hello()))
+
+    def say(self, *said: pb.Frame, descriptors: int = 0) -> None:
+        """All frames in one write; each call comes with so many descriptors."""
+        memory = [os.memfd_create("test") for _ in range(descriptors)]
+        for frame in said:
+            own = memory if frame.WhichOneof("body") == "call" else []
+            send(self.sock, encode(frame.SerializeToString(), own), own)
+        for fd in memory:
+            os.close(fd)
+
+    async def _wait(self, _: object, call: Call) -> pb.OpenQueueResponse:
+        self.calls.put_nowait(call)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def _give(self, _: object, call: Call) -> pb.OpenQueueResponse:
+        call.attached.append(os.memfd_create("given"))
+        return pb.OpenQueueResponse()
+
+
+@asynccontextmanager
+async def a_peer() -> AsyncIterator[Bench]:
+    before = open_descriptors()
+    async with asyncio.TaskGroup() as group:
+        bench = Bench(group)
+        try:
+            yield bench
+        finally:
+            bench.peer.close("the test is over")
+            bench.sock.close()
+    await asyncio.sleep(0)
+    assert open_descriptors() == before
+
+
+def call(number: int, method: str = "Test/Take") -> pb.Frame:
+    return pb.Frame(id=number, call=pb.Call(method=method))
+
+
+def memfds() -> int:
+    return sum("memfd:test" in name for name in open_descriptors())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  # what the loop did with a socket has no event
+        await asyncio.sleep(0.001)
+
+
+async def test_a_call_cancelled_before_it_ran_keeps_neither_descriptors_nor_its_number() -> None:
+    async with a_peer() as bench:
+        for _ in range(5):
+            bench.say(call(1), pb.Frame(id=1, cancel=pb.Cancel()), descriptors=1)
+        bench.say(call(1))
+        await bench.calls.get()
+        await until(lambda: memfds() == 0)
+
+
+async def test_a_connection_that_ends_before_its_calls_ran_keeps_no_descriptors() -> None:
+    async with a_peer() as bench:
+        bench.say(call(1), pb.Frame(hello=pb.Hello()), descriptors=1)
+        assert await bench.closed == "an unexpected hello frame"
+
+
+async def test_descriptors_that_a_method_does_not_take_are_closed_before_it_runs() -> None:
+    async with a_peer() as bench:
+        bench.say(call(1), descriptors=3)
+        assert len((await bench.calls.get()).received) == 1
+        bench.say(call(2, "Test/Wait"), descriptors=3)
+        assert (await bench.calls.get()).received == []
+        assert memfds() == 1
+
+
+async def test_descriptors_that_belong_to_no_message_end_the_connection() -> None:
+    async with a_peer() as bench:
+        memory = os.memfd_create("test")
+        send(bench.sock, HEADER.pack(60_000, 1), [memory])
+        with pytest.raises(OSError, match="Broken pipe"):  # noqa: PT012  # which write is too late is open
+            for _ in range(1000):
+                send(bench.sock, b"x", [memory] * 16)
+                await asyncio.sleep(0)
+        os.close(memory)
+        assert "descriptors" in await bench.closed
+
+
+async def test_a_client_that_takes_no_answers_cannot_have_the_broker_hoard_descriptors() -> None:
+    async with a_peer() as bench:
+        bench.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        bench.peer._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        with pytest.raises(OSError, match="Broken pipe"):  # noqa: PT012  # which write is too late is open
+            for number in range(1, 10_000):
+                bench.say(call(number, "Test/Give"))
+                await asyncio.sleep(0)
+                given = sum("memfd:given" in name for name in open_descriptors())
+                assert given <= frames.MAX_UNSENT_DESCRIPTORS + 1
+        assert "never read" in await bench.closed
