@@ -67,6 +67,14 @@ def test_errors_are_one_line(source: str, capsys: pytest.CaptureFixture[str]) ->
     assert failed(["broken.onnx"], capsys).startswith("ERROR: this is not an ONNX model")
     assert failed(["."], capsys) == "ERROR: .: Is a directory"
     assert failed([source, "-o", "."], capsys) == "ERROR: . is a folder"
+    before = Path(source).read_bytes()
+    Path("link.enf").hardlink_to(source)
+    for same in (source, f"./{source}", "link.enf"):
+        assert failed([source, "-o", same], capsys) == (
+            f"ERROR: {Path(same)} is the model itself: choose another output with -o"
+        )
+    assert Path(source).read_bytes() == before
+    Path("link.enf").unlink()
     assert failed([source, "-o", "no/x"], capsys) == "ERROR: no is no folder that can be written to"
     assert failed([source, "--target-npu", "x"], capsys).startswith("ERROR: invalid NPU id 'x'")
     assert failed([source, "--target-ir", "x"], capsys).startswith("ERROR: invalid target ir 'x'")

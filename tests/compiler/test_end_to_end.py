@@ -220,9 +220,10 @@ def test_an_unsigned_input_is_taken_as_it_is() -> None:
     assert np.abs(expected - found).max() <= lsb(compiled) * 1.001
 
 
-def test_matmul_of_several_rows_is_a_convolution_of_as_many_images() -> None:
-    net = Net((1, 4, 9, 7))
-    net.constant("weights", net.rng.integers(-127, 128, (7, 5), np.int8))
+def product(op: str, shape: tuple[int, ...], out: int, *bias: Array) -> onnx.ModelProto:
+    """Image times constant weights, plus the bias if there is one, in QDQ form; 1 LSB is 0.02."""
+    net = Net(shape)
+    net.constant("weights", net.rng.integers(-127, 128, (shape[-1], out), np.int8))
     for name, scale, point in (("x", 1 / 127, 0), ("w", 0.01, 0), ("y", 0.02, 3)):
         net.constant(f"{name}.scale", np.array(scale, np.float32))
         net.constant(f"{name}.zero", np.array(point, np.int8))
@@ -230,9 +231,26 @@ def test_matmul_of_several_rows_is_a_convolution_of_as_many_images() -> None:
     stored = net.node("QuantizeLinear", "xq", ["image", *x])
     real = net.node("DequantizeLinear", "xd", [stored, *x])
     weights = net.node("DequantizeLinear", "wd", ["weights", *w])
-    product = net.node("MatMul", "m", [real, weights])
-    stored = net.node("QuantizeLinear", "yq", [product, *y])
-    model = net.model(net.node("DequantizeLinear", "yd", [stored, *y]))
+    made = net.node(op, "m", [real, weights, *(net.constant("bias", b) for b in bias)])
+    stored = net.node("QuantizeLinear", "yq", [made, *y])
+    return net.model(net.node("DequantizeLinear", "yd", [stored, *y]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((), NpuSection), ((4,), NpuSection), ((1, 4), NpuSection), ((4, 1), HostSection)],
+)
+def test_a_bias_lies_along_the_columns_to_be_one(shape: tuple[int, ...], expected: type) -> None:
+    """A column of as many numbers as the result has columns is still one number for each row."""
+    bias = np.linspace(-2, 2, 4 if shape else 1).astype(np.float32).reshape(shape)
+    model = product("Gemm", (4, 5), 4, bias)
+    compiled = program(model)
+    assert kinds(compiled) == [expected]
+    assert worst(model, compiled) <= 0.02 * 1.001
+
+
+def test_matmul_of_several_rows_is_a_convolution_of_as_many_images() -> None:
+    model = product("MatMul", (1, 4, 9, 7), 5)
     compiled = program(model)
     assert [i.opcode for i in compiled.instructions].count(Opcode.CONV2D) == 1
     assert kinds(compiled) == [NpuSection]

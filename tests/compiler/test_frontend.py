@@ -120,6 +120,12 @@ def with_zero_scale() -> onnx.ModelProto:
     return model
 
 
+def with_a_window_in_the_padding() -> onnx.ModelProto:
+    n = net((1, 3, 5, 7))
+    window = {"kernel_shape": [4, 3], "pads": [0, 0, 3, 2], "strides": [2, 4]}
+    return n.model(n.node("MaxPool", "pool", ["image"], ceil_mode=1, **window))
+
+
 REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "dynamic dimension": (
         dynamic,
@@ -154,6 +160,13 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "shapes that clash": (with_wrong_sum, "its shapes do not fit together"),
     "input as output": (with_passed_input, "output 'image' is no operator's result"),
     "no output": (without_outputs, "it has no outputs"),
+    "window in the padding": (
+        with_a_window_in_the_padding,
+        (
+            "node 'pool' (MaxPool): a window of its result [1, 3, 3, 3] would lie in the padding at "
+            "the end, which ONNX counts and onnxruntime leaves out; give it ceil_mode 0"
+        ),
+    ),
     "zero scale": (with_zero_scale, "node 'image.q' (QuantizeLinear): its scale is 0.0"),
 }
 
@@ -253,6 +266,12 @@ def test_nodes_without_a_name_get_one() -> None:
     model.graph.node[3].name = model.graph.node[2].name
     names = [node.name for node in imported(model).nodes]
     assert names[:4] == ["Conv_0", "Relu_1", "deep", "Relu_3"]
+
+
+def test_made_up_names_do_not_meet_given_ones() -> None:
+    model = models.residual_cnn()
+    model.graph.node[0].name, model.graph.node[1].name = "Relu_1", ""
+    assert [node.name for node in imported(model).nodes[:2]] == ["Relu_1", "Relu_1'"]
 
 
 BATCH_REFUSED: dict[str, tuple[Callable[[Net], str], str]] = {

@@ -18,7 +18,8 @@ from furiosa.enf import Opcode, Program, read, write
 from furiosa.enf.layout import HEADER_BYTES, MAGIC, assemble, header_digest, split
 from furiosa.enf.limits import DEFAULT_LIMITS, Limits
 from furiosa.proto.enf.v1 import program_pb2 as pb
-from support.programs import a_program, random_program
+from support.programs import a_program
+from support.random_programs import random_program
 
 SEEDS = range(int(os.environ.get("FURIOSA_ENF_FUZZ", "40")))
 Refusal = (InvalidProgram, UnsupportedProgram)

@@ -22,7 +22,8 @@ from furiosa.enf import (
 )
 from furiosa.enf.limits import DEFAULT_LIMITS, Limits
 from furiosa.enf.verify import RULES, verify
-from support.programs import Draft, a_program, random_program
+from support.programs import Draft, a_program
+from support.random_programs import random_program
 
 Change = Callable[[Program], Program]
 QUANTIZE, CONV, DEQUANTIZE = 0, 1, 2  # the instructions of a_program()

@@ -140,6 +140,17 @@ def test_output_channels_of_gemm_are_axis_0(turned: int) -> None:
     assert found.difference(model) < 0.03
 
 
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_gemm_with_its_defaults_spelled_out_is_quantised(transposed: int) -> None:
+    """As PyTorch exports a linear layer."""
+    net = Builder()
+    weights = net.random(5, 4) if transposed else net.random(4, 5)
+    spelled: dict[str, Any] = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": transposed}
+    operands = [net.input("x", [2, 4]), weights, net.random(5)]
+    found = Quantized.of(net.model(net.node("Gemm", *operands, **spelled)))
+    assert found.producer(found.node("Gemm").input[1]).op_type == DQ
+
+
 @pytest.mark.parametrize("layer", ["Conv", "Gemm", "Add"])
 @pytest.mark.parametrize("activation", ["Relu", "Clip"])
 def test_an_activation_is_part_of_the_layer_before(layer: str, activation: str) -> None:

@@ -15,7 +15,8 @@ from furiosa.common.tensor import DType
 from furiosa.enf import NpuSection, Opcode, Program, Space, Window
 from furiosa.enf.onnxgraph import GraphBuilder
 from furiosa.vnpu import Engine, ExecutionFailed, Interpreter, session
-from support.programs import Draft, a_program, inputs_for, random_program
+from support.programs import Draft, a_program, inputs_for
+from support.random_programs import random_program
 
 SEEDS = range(int(os.environ.get("FURIOSA_VNPU_FUZZ", "200")))
 I8, U8, F32 = DType.INT8, DType.UINT8, DType.FLOAT32

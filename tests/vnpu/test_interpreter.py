@@ -10,7 +10,8 @@ from furiosa.common.tensor import DType
 from furiosa.enf import Buffer, Opcode, Program, Space
 from furiosa.enf.verify import verify
 from furiosa.vnpu import Interpreter
-from support.programs import Draft, a_program, inputs_for, random_program
+from support.programs import Draft, a_program, inputs_for
+from support.random_programs import random_program
 
 
 def an_addition_of_two_pools(second_at: int) -> Program:

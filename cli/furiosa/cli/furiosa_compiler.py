@@ -91,6 +91,8 @@ def _run(args: argparse.Namespace, terminal: Terminal) -> None:
         raise FileNotFoundError(f"{args.source} does not exist")
     if output.is_dir():  # said before the work, not after it
         raise IsADirectoryError(f"{output} is a folder")
+    if output.is_file() and output.samefile(args.source):
+        raise FileExistsError(f"{output} is the model itself: choose another output with -o")
     if not os.access(output.parent, os.W_OK | os.X_OK):
         raise PermissionError(f"{output.parent} is no folder that can be written to")
     with args.source.open("rb") as file:

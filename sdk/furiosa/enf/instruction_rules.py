@@ -46,7 +46,6 @@ _UNUSED: Final = {
     "high": 0,
     "window": Window(),
 }
-_WINDOWED: Final = frozenset({Opcode.CONV2D, Opcode.DEPTHWISE_CONV2D, Opcode.MAX_POOL2D})
 _CONVOLUTIONS: Final = frozenset({Opcode.CONV2D, Opcode.DEPTHWISE_CONV2D})
 _U16: Final = 0xFFFF
 _MAX_ADD_MULTIPLIER: Final = 2.0**100

@@ -43,8 +43,9 @@ def convert(model: ModelProto, version: int) -> ModelProto:
     try:
         model = version_converter.convert_version(model, version)
     except (RuntimeError, version_converter.ConvertError) as error:
+        reason = str(error).rpartition("failed: ")[2]  # without a place in onnx's sources
         raise NotImplementedError(
-            f"the model cannot be converted from opset {found} to {version}: {error}"
+            f"the model cannot be converted from opset {found} to {version}: {reason}"
         ) from error
     for node in model.graph.node:
         if node.domain == _HELD_DOMAIN:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto, TensorProto, helper
 
 from furiosa.optimizer.graph import Graph, is_standard
 
@@ -112,11 +112,15 @@ def _has_constant_tail(graph: Graph, node: NodeProto) -> bool:
     return all(name in graph.constants for name in node.input[1:] if name)
 
 
+_GEMM_DEFAULTS: Final = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
+
+
 def _is_normal_gemm(graph: Graph, node: NodeProto) -> bool:
     """Output channels are axis 0 of the weights, and the bias is [N]: the optimizer's form."""
+    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     return (
         _has_constant_tail(graph, node)
-        and [(a.name, a.i) for a in node.attribute] == [("transB", 1)]
+        and {**_GEMM_DEFAULTS, **given} == {**_GEMM_DEFAULTS, "transB": 1}
         and all(len(graph.constants[name].dims) == 1 for name in node.input[2:] if name)
     )
 

@@ -41,12 +41,14 @@ def bias_of(
     """The bias that `name` is or dequantises as int32 [channels], in `units` (float32, [1] or [channels]).
 
     Taken as it is when it is stored in these units, else rounded to them. None when it is no constant,
-    has another size or does not fit int32.
+    has another size, does not lie along the last axis or does not fit int32.
     """
     source = producers.get(name)
     value = graph.values[name if source is None else source.inputs[0]]
     if value.data is None or value.data.size not in (1, channels):
         return None
+    if value.data.shape[-1:] not in ((), (value.data.size,)):
+        return None  # a column, one number for each row of the result
     data = value.data.ravel()
     if source is None:
         real = data.astype(np.float64)

@@ -7,10 +7,9 @@ from typing import Final
 import numpy as np
 
 from furiosa.common.tensor import DType
+from furiosa.compiler.dfg.coverage import EIGHT_BIT
 from furiosa.compiler.dfg.ir import Q_OPS, Dfg, Node, Place
 from furiosa.compiler.infra import Rule
-
-EIGHT_BIT: Final = (DType.INT8, DType.UINT8)
 
 
 def _where(node: Node) -> str:

@@ -78,6 +78,8 @@ def _build(source: onnx.GraphProto, info: ModelInfo, shapes: Shapes) -> Dfg:
     taken: set[str] = set()
     for index, node in enumerate(source.node):
         name = node.name if node.name and node.name not in taken else f"{node.op_type}_{index}"
+        while name in taken:
+            name += "'"
         taken.add(name)
         OPERATORS.get(node.op_type, generic)(Import(graph, node, name, attributes_of(node)))
     return graph

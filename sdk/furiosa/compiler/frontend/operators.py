@@ -128,6 +128,15 @@ def windowed(item: Import) -> None:
         given["pads"] = (0,) * (2 * axes)
     else:
         given["pads"] = _ints(given.get("pads", (0,) * (2 * axes)))
+    if given.get("ceil_mode", 0):
+        result = item.graph.values[item.node.output[0]].shape
+        columns = zip(source[2:], result[2:], strides, _ints(given["pads"]), strict=False)
+        if any((out - 1) * stride >= size + begin for size, out, stride, begin in columns):
+            raise item.refuse(
+                f"a window of its result {list(result)} would lie in the padding at the end, which "
+                "ONNX counts and onnxruntime leaves out",
+                "give it ceil_mode 0 or less padding at the end",
+            )
     item.add(item.node.op_type, tuple(item.node.input), given)
 
 
