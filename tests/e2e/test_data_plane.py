@@ -130,7 +130,8 @@ def test_one_upload_of_a_lease_at_a_time(
             with pytest.raises(grpc.RpcError) as caught:
                 programs.Load(iter([head]), timeout=60)
             error = caught.value
-            trailers = dict(error.trailing_metadata() or ()) if isinstance(error, grpc.Call) else {}
+            assert isinstance(error, grpc.Call)
+            trailers = dict(error.trailing_metadata() or ())
             if trailers["furiosa-reason"] == "LIMIT_EXCEEDED":  # else it came before the first
                 second.append(str(error))
         yield body
