@@ -22,7 +22,7 @@ Basic Commands:
   ps         Show processes that hold NPU devices
 
 Options:
-  --broker ADDRESS  where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)
+  --broker ADDRESS  where the broker is: unix:/path (default: $FURIOSA_BROKER)
 
 Usage:
   furiosactl COMMAND

@@ -1,5 +1,6 @@
 """Who reads for all: exactly one leads while anybody waits."""
 
+import os
 import select
 from collections.abc import Iterator
 
@@ -87,3 +88,52 @@ def test_bell_is_used_again_and_silent_for_its_next_owner(
     turns.enter(waiters[2])
     assert waiters[2].bell == bell
     assert not is_rung(waiters[2])
+
+
+def test_who_enters_after_the_end_gets_a_bell_of_its_own(
+    turns: Turns, waiters: list[Waiter]
+) -> None:
+    """The number of the old bell is another file's by then."""
+    turns.enter(waiters[0])
+    turns.enter(waiters[1])
+    turns.leave(waiters[0])
+    turns.leave(waiters[1])
+    turns.close()
+    other = os.memfd_create("other")
+    try:
+        os.write(other, b"somebody else's")
+        os.lseek(other, 0, os.SEEK_SET)
+        turns.enter(waiters[0])
+        turns.enter(waiters[1])
+        turns.ring_all()
+        assert is_rung(waiters[1])
+        assert waiters[1].bell != other
+        assert os.read(other, 100) == b"somebody else's"
+    finally:
+        os.close(other)
+        turns.leave(waiters[0])
+        turns.leave(waiters[1])
+
+
+def test_a_waiter_that_was_interrupted_while_leaving_still_counts(
+    turns: Turns, waiters: list[Waiter]
+) -> None:
+    """Until it leaves a second time nobody may close the bells: it may have one in its hands."""
+
+    class Interrupted(Exception):
+        pass
+
+    class Interrupting(list[int]):
+        def append(self, item: int) -> None:
+            super().append(item)
+            raise Interrupted
+
+    turns.enter(waiters[0])
+    turns.enter(waiters[1])
+    turns._free = Interrupting()
+    with pytest.raises(Interrupted):
+        turns.leave(waiters[1])
+    turns.leave(waiters[0])
+    assert not turns.idle
+    turns.leave(waiters[1])
+    assert turns.idle

@@ -26,6 +26,13 @@ def test_the_first_source_that_is_set_wins(
     assert device_text(device, environ) == expected
 
 
+def test_text_of_a_variable_is_refused_with_its_name() -> None:
+    with pytest.raises(
+        FuriosaRuntimeError, match=r"given message gpu0: .* \(from FURIOSA_DEVICES\)$"
+    ):
+        parse(*device_text(None, {"FURIOSA_DEVICES": "gpu0"}))
+
+
 @pytest.mark.parametrize("device", [0, DeviceSpec.parse("npu:0"), b"npu:0"])
 def test_a_device_is_named_by_text(device: Any) -> None:
     with pytest.raises(TypeError, match="device: expected a str, found "):

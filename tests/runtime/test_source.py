@@ -77,6 +77,11 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         enf_of(tmp_path, TARGET, None, None)
 
 
+def test_what_cannot_be_a_path_is_named() -> None:
+    with pytest.raises(ValueError, match=r"^model: 'a\\x00b' cannot be a path: "):
+        enf_of("a\0b", "warboy", None, None)
+
+
 def test_an_empty_model(tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
     file.touch()

@@ -177,3 +177,8 @@ def fake_broker(**handlers: Handler) -> Iterator[FakeBroker]:
         named = {name.replace("_", "/"): handler for name, handler in handlers.items()}
         with FakeBroker(str(Path(folder, "b.sock")), named) as broker:
             yield broker
+
+
+def replies(response: object) -> Handler:
+    """Answers every call with this message."""
+    return lambda peer, request, fds: peer.reply(response)  # type: ignore[arg-type]  # any message

@@ -15,7 +15,7 @@ class Format(Enum):
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
-BROKER_HELP: Final = "where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)"
+BROKER_HELP: Final = "where the broker is: unix:/path (default: $FURIOSA_BROKER)"
 
 
 def add_command(

@@ -52,6 +52,8 @@ def _read(model: ModelSource) -> tuple[bytes, str]:
             data = path.read_bytes()
         except OSError as error:
             raise FuriosaRuntimeError(f"cannot read {label}: {error.strerror}") from error
+        except ValueError as error:  # no path at all: NUL, half of a surrogate pair
+            raise ValueError(f"model: {str(path)!r} cannot be a path: {error}") from None
     elif isinstance(model, (bytearray, SupportsBytes)):
         data = bytes(model)
         label = f"model of {len(data)} bytes"

@@ -2,11 +2,10 @@
 
 from furiosa.cli.render.json_ import json_text
 from furiosa.cli.render.table import Align, Column, Table, draw
-from furiosa.cli.render.values import MISSING, celsius, or_missing, watts
+from furiosa.cli.render.values import celsius, or_missing, watts
 from furiosa.cli.render.yaml_ import yaml_text
 
 __all__ = [
-    "MISSING",
     "Align",
     "Column",
     "Table",

@@ -46,33 +46,34 @@ class Turns:
         return self._leader is waiter
 
     def enter(self, waiter: Waiter) -> None:
+        self._waiters[waiter] = None  # first, as it is last in `leave`: who has a bell is a waiter
         if self._leader is None:
             self._leader = waiter
         else:
             self._hand_bell(waiter)
-        self._waiters[waiter] = None
 
     def leave(self, waiter: Waiter) -> None:
         """No effect on one that has left or never entered.
 
         The order of the steps is such that a second time repairs a first one that a Ctrl-C cut short.
         """
-        self._waiters.pop(waiter, None)
         if self._leader is waiter:
-            following = next(iter(self._waiters), None)
+            following = next((other for other in self._waiters if other is not waiter), None)
             if following is not None:
                 following.ring()
             self._leader = following
         bell, waiter.bell = waiter.bell, None
         if bell is not None:
             self._free.append(bell)
+        self._waiters.pop(waiter, None)
 
     def ring_all(self) -> None:
         for waiter in self._waiters:
             waiter.ring()
 
     def close(self) -> None:
-        """Only when idle, and for the last time."""
+        """Only when idle. Those who enter afterwards get bells anew."""
+        self._free.clear()  # or a number that is another file's by then would be rung
         while self._bells:
             os.close(self._bells.pop())
 

@@ -347,9 +347,10 @@ class Session:
     def _end(self, cause: str) -> None:
         with self._lock:
             if self._ended is None:
+                # first: whatever a Ctrl-C cuts short now, whoever leads sees the end and tells the next
+                self._stream.hang_up()
                 self._ended = cause
                 self._calls.clear()
-                self._stream.hang_up()
                 self._turns.ring_all()
             self._close_if_unused()
 

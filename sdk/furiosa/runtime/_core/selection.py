@@ -27,12 +27,14 @@ def device_text(device: str | None, environ: Mapping[str, str]) -> tuple[str, st
     return DEFAULT_SPEC, "default"
 
 
-def parse(text: str) -> DeviceSpec:
-    """Raises: FuriosaRuntimeError."""
+def parse(text: str, source: str = "argument") -> DeviceSpec:
+    """Raises: FuriosaRuntimeError, naming the variable that the text is from."""
     try:
         return DeviceSpec.parse(text)
     except BadDeviceSpec as error:
-        raise translate(error) from error
+        if source == "argument":
+            raise translate(error) from error
+        raise FuriosaRuntimeError(f"{error} (from {source})") from error
 
 
 def target_of(spec: DeviceSpec) -> str:

@@ -103,10 +103,14 @@ class LoadedModel:
                 self._sleep(deployment, run)
             return deployment.read(run, wanted)
         finally:
-            with self._lock:
-                signals = deployment.runs.leave(run)
-                deployment.dispose_if_unused()
-            _set(signals)
+            try:
+                with self._lock:
+                    signals = deployment.runs.leave(run)
+                    deployment.dispose_if_unused()
+                _set(signals)
+            except BaseException:
+                self._interrupted(deployment)
+                raise
 
     def allocate(self) -> list[Array]:
         """Input arrays in the arena of a device, else ordinary ones."""
@@ -165,7 +169,12 @@ class LoadedModel:
                 if self._session.phase is Phase.LOADED:
                     deployment = self._deployments[0]
                     loan = deployment.loans.find(arrays)
-                    return deployment, deployment.runs.enter(loan and loan[0]), loan
+                    try:
+                        return deployment, deployment.runs.enter(loan and loan[0]), loan
+                    except BaseException:
+                        signals = self._lose(deployment, _interruption())
+                        _set(signals)
+                        raise
             self.load()
 
     def _submit(self, deployment: Deployment, run: Run, inputs_at: int) -> None:
@@ -175,6 +184,9 @@ class LoadedModel:
                     deployment.submit(run, inputs_at)
         except FuriosaRuntimeError as error:
             self._give_up(deployment, error)
+        except BaseException:
+            self._interrupted(deployment)
+            raise
 
     def _sleep(self, deployment: Deployment, run: Run) -> None:
         """Until the run has its slot or its outcome; leading or following, see `_core.inflight`."""
@@ -196,9 +208,13 @@ class LoadedModel:
                     if not self._collect(deployment):
                         self._holding.listen()
             finally:
-                with self._lock:
-                    signals = runs.resign()
-                _set(signals)
+                try:
+                    with self._lock:
+                        signals = runs.resign()
+                    _set(signals)
+                except BaseException:
+                    self._interrupted(deployment)
+                    raise
 
     def _collect(self, deployment: Deployment) -> bool:
         """Whether there were completions."""
@@ -209,17 +225,29 @@ class LoadedModel:
         except FuriosaRuntimeError as error:
             self._give_up(deployment, error)
             return False
+        except BaseException:
+            self._interrupted(deployment)
+            raise
         finally:
             _set(signals)
 
     def _give_up(self, deployment: Deployment, error: FuriosaRuntimeError) -> None:
         self._holding.listen()  # the broker may know a better reason
-        signals: Sequence[Signal] = ()
         with self._lock:
-            if deployment.runs.failure is None:
-                self._session.handle(Lost())
-                signals = deployment.fail(error)
+            signals = self._lose(deployment, error)
         _set(signals)
+
+    def _interrupted(self, deployment: Deployment) -> None:
+        """A Ctrl-C at the wrong moment: between a record and its ring, say, which shifts all later ones."""
+        with self._lock:
+            signals = self._lose(deployment, _interruption())
+        _set(signals)
+
+    def _lose(self, deployment: Deployment, error: FuriosaRuntimeError) -> Sequence[Signal]:
+        if deployment.runs.failure is not None:
+            return ()
+        self._session.handle(Lost())
+        return deployment.fail(error)
 
     def _fail(self, failure: FuriosaRuntimeError) -> Sequence[Signal]:
         return self._deployments[0].fail(failure) if self._deployments else ()
@@ -289,6 +317,10 @@ class LoadedModel:
         )
         self.inputs = Inputs(program.inputs)
         self.outputs = Outputs(program.outputs)
+
+
+def _interruption() -> FuriosaRuntimeError:
+    return FuriosaRuntimeError("a call was interrupted while it used the queue of the device")
 
 
 def _set(signals: Sequence[Signal]) -> None:

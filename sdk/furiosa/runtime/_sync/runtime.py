@@ -36,7 +36,7 @@ class Runtime:
         text, source = device_text(device, os.environ)
         if source == OLD_VARIABLE:
             _log.warning(OLD_VARIABLE_WARNING)
-        spec = parse(text)
+        spec = parse(text, source)
         self._target = target_of(spec)
         self._holding = Holding(spec)
 

@@ -1,0 +1,51 @@
+import importlib.util
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from furiosa.client import Connection
+from support.fake_broker import FakeBroker, fake_broker
+from support.held import Held, echo, listing
+
+BACKENDS = [name for name in ("asyncio", "trio") if importlib.util.find_spec(name)]
+
+
+@pytest.fixture
+def held() -> Held:
+    return Held()
+
+
+@pytest.fixture
+def broker(held: Held) -> Iterator[FakeBroker]:
+    before = len(os.listdir("/proc/self/fd"))
+    with fake_broker(
+        Devices_Utilization=echo,
+        Leases_List=listing,
+        Leases_Acquire=held.acquire,
+        Leases_Release=held.release,
+        Session_LoadProgram=held.load,
+        Programs_Unload=held.unload,
+        Session_OpenQueue=held.open_queue,
+        Session_CloseQueue=held.close_queue,
+    ) as broker:
+        yield broker
+    assert len(os.listdir("/proc/self/fd")) == before, "descriptors were left open"
+
+
+@pytest.fixture(params=BACKENDS)
+def run(request: pytest.FixtureRequest, broker: FakeBroker) -> Callable[[Any], None]:
+    """Runs a coroutine function on a connection, with nobody else in the loop."""
+
+    def run(test: Callable[[Connection], Awaitable[None]]) -> None:
+        async def main() -> None:
+            with anyio.fail_after(60):
+                async with await Connection.open(broker.address, client="t") as connection:
+                    await test(connection)
+
+        anyio.run(main, backend=request.param)
+
+    return run
