@@ -1,5 +1,6 @@
 """What counts as a model, and what becomes of it before a device sees it."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import furiosa.compiler
 from furiosa.compiler import CompilerOptions, InvalidModel
 from furiosa.enf.layout import MAGIC
 from furiosa.runtime import FuriosaRuntimeError
-from furiosa.runtime._source import enf_of
+from furiosa.runtime._source import MAX_MODEL_BYTES, enf_of
 
 ENF = MAGIC + b"program"
 TARGET = "warboy-2pe"
@@ -133,3 +134,19 @@ def test_compiler_config_is_never_ignored(model: bytes, compiled: list[Any]) -> 
     with pytest.raises(TypeError, match="compiler_config: expected a dict, found list"):
         enf_of(model, TARGET, None, ["remove_lower"])  # type: ignore[arg-type]  # the claim
     assert compiled == []
+
+
+def test_what_never_ends_or_never_begins_is_no_model(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (Path("/dev/zero"), pipe, tmp_path):
+        with pytest.raises(FuriosaRuntimeError, match=rf"cannot read model {path}: "):
+            enf_of(path, "warboy", None, None)
+
+
+def test_a_file_beyond_the_limit_is_refused_unread(tmp_path: Path) -> None:
+    huge = tmp_path / "huge.onnx"
+    huge.touch()
+    os.truncate(huge, MAX_MODEL_BYTES + 1)
+    with pytest.raises(FuriosaRuntimeError, match=f"at most {MAX_MODEL_BYTES}"):
+        enf_of(huge, "warboy", None, None)

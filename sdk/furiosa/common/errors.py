@@ -15,7 +15,6 @@
     ├── NotLeaseOwner           the lease belongs to another process
     ├── LeaseEnded
     ├── UnsupportedProgram      sound, but not for this device or version
-    ├── DeviceUnavailable       the card is there and does not work
     ├── WorkerDied              the process behind a core ended; the lease is still held
     ├── NotRecorded             the broker cannot write its journal, so it grants nothing
     ├── BrokerDraining          the broker is shutting down
@@ -169,15 +168,6 @@ class UnsupportedProgram(FuriosaError):
 
     def __str__(self) -> str:
         return f"the program's {self.what} is {self.found}, this device needs {self.expected}"
-
-
-@dataclass(eq=False)
-class DeviceUnavailable(FuriosaError):
-    device: str
-    cause: str
-
-    def __str__(self) -> str:
-        return f"Device {self.device} is unavailable: {self.cause}"
 
 
 @dataclass(eq=False)

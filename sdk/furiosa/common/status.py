@@ -43,7 +43,6 @@ STATUS: Final[Mapping[type[e.FuriosaError], Status]] = {
     e.NotLeaseOwner: Status.PERMISSION_DENIED,
     e.LeaseEnded: Status.FAILED_PRECONDITION,
     e.UnsupportedProgram: Status.FAILED_PRECONDITION,
-    e.DeviceUnavailable: Status.FAILED_PRECONDITION,
     e.WorkerDied: Status.ABORTED,
     e.NotRecorded: Status.UNAVAILABLE,
     e.BrokerDraining: Status.UNAVAILABLE,

@@ -1,12 +1,15 @@
 """From what the caller calls a model to the ENF bytes that go to the device. May read files; blocks."""
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import SupportsBytes, TypeAlias
+from typing import Final, SupportsBytes, TypeAlias
 
 from furiosa.enf.layout import MAGIC
 from furiosa.runtime._core.errors import FuriosaRuntimeError
+
+MAX_MODEL_BYTES: Final = 1 << 30  # what the compiler takes; an ENF may be half of that
 
 ModelSource: TypeAlias = str | os.PathLike[str] | SupportsBytes | bytearray
 
@@ -49,7 +52,7 @@ def _read(model: ModelSource) -> tuple[bytes, str]:
         path = Path(model)
         label = f"model {path}"
         try:
-            data = path.read_bytes()
+            data = _file(path, label)
         except OSError as error:
             raise FuriosaRuntimeError(f"cannot read {label}: {error.strerror}") from error
         except ValueError as error:  # no path at all: NUL, half of a surrogate pair
@@ -62,6 +65,26 @@ def _read(model: ModelSource) -> tuple[bytes, str]:
     if not data:
         raise FuriosaRuntimeError(f"{label} is empty")
     return data, label
+
+
+def _file(path: Path, label: str) -> bytes:
+    """Bounded, and of regular files only: a device would never end, a pipe might never begin.
+
+    Raises: FuriosaRuntimeError; OSError, ValueError.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise FuriosaRuntimeError(f"cannot read {label}: it is no regular file")
+        if status.st_size > MAX_MODEL_BYTES:
+            raise FuriosaRuntimeError(
+                f"cannot read {label}: it has {status.st_size} bytes, at most {MAX_MODEL_BYTES}"
+            )
+        return file.read(MAX_MODEL_BYTES)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _compiled(data: bytes, label: str, target: str, batch_size: int) -> bytes:
