@@ -7,7 +7,7 @@ holds in memory that we made, whose futex the kernel wakes before that, in 0.4 m
 The owner can write to that memory, so nothing in it is believed: a word that changes without its process
 being on the way out is no longer watched, and the pidfd remains. A word gets one chance; its owner
 cannot keep us busy.
-Source: design.md 3; robust-futex-ABI, futex2 and proc_pid_stat(5) of the kernel.
+Source: robust-futex-ABI, futex2 and proc_pid_stat(5) of the kernel.
 """
 
 import asyncio

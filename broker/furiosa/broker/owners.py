@@ -1,6 +1,6 @@
 """Who is at the other end of a Unix socket: the kernel's word, held by a pidfd that outlives PID reuse.
 
-Source: design.md 3; unix(7), pidfd_open(2), proc_pid_stat(5).
+Source: unix(7), pidfd_open(2), proc_pid_stat(5).
 """
 
 import contextlib

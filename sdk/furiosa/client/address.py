@@ -1,7 +1,6 @@
 """Where a broker is: text to an address and back, and the places where one is looked for.
 
 Nothing here touches the disk; `embedded` makes and checks the per-user folder.
-Source: design.md 2.
 """
 
 import os

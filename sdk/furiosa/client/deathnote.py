@@ -3,7 +3,7 @@
 The main thread locks a robust mutex in memory that the broker made. When the thread ends, the kernel
 marks the mutex and wakes the broker before it frees the process's memory; a pidfd fires only after that,
 240 ms later at 3 GB. Without a note the pidfd does the job.
-Source: design.md 3; get_robust_list(2), pthread_mutexattr_setrobust(3).
+Source: get_robust_list(2), pthread_mutexattr_setrobust(3).
 """
 
 import ctypes
