@@ -34,7 +34,8 @@ from furiosa.proto.broker.v1 import handoff_pb2, inference_pb2
 from support import engines
 from support.dataplanes import TOKEN, BrokerSide, Plane, a_plane, client, error_in
 from support.queues import open_descriptors
-from support.workers import PE0, PE1, Bench, a_pool, children, fake_engines, status_of, until
+from support.waiting import until
+from support.workers import PE0, PE1, Bench, a_pool, children, fake_engines, status_of
 
 
 @pytest.fixture

@@ -10,16 +10,13 @@ import onnx
 import pytest
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
-import furiosa.quantizer
 from furiosa.optimizer import optimize_model
 from furiosa.quantizer import (
     CalibrationMethod,
     Calibrator,
-    get_output_names,
-    get_pure_input_names,
     quantize,
 )
-from support.onnx_models import Builder, operators, random_conv_net, random_inputs, run
+from support.onnx_models import Builder, conv_net, operators, random_conv_net, random_inputs, run
 
 Array = npt.NDArray[Any]
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
@@ -82,15 +79,6 @@ class Quantized:
             for old, new in zip(run(before, *inputs), run(self.model, *inputs), strict=True):
                 worst = max(worst, float(np.abs(new - old).max() / np.abs(old).max()))
         return worst
-
-
-def conv_net(*tail: str, bias: bool = True) -> ModelProto:
-    net = Builder()
-    x = net.conv(net.input("x", [1, 3, 6, 6]), 3, 4, bias=bias)
-    for operator in tail:
-        x = net.node(operator, x)
-    net.nodes[-1].output[0] = "y"
-    return net.model("y")
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -385,18 +373,3 @@ def test_a_weight_that_is_not_finite_is_refused_by_node() -> None:
     x = net.node("Conv", net.input("x", [1, 3, 2, 2]), weights, name="broken")
     with pytest.raises(ValueError, match="node 'broken' is not finite"):
         quantize(net.model(x), {"x": (0, 1), x: (0, 1)})
-
-
-# names and versions
-
-
-def test_pure_inputs_are_those_without_a_value() -> None:
-    model = conv_net("Relu")
-    model.graph.input.append(onnx.ValueInfoProto(name="c0"))
-    assert get_pure_input_names(model) == ["x"]
-    assert get_output_names(model) == ["y"]
-
-
-def test_the_full_version_holds_the_version() -> None:
-    expected = f"Furiosa SDK Quantizer {furiosa.quantizer.__version__} ("
-    assert furiosa.quantizer.__full_version__.startswith(expected)

@@ -143,3 +143,12 @@ def operators(model: ModelProto) -> list[str]:
 
 def shape_of(value: ValueInfoProto) -> list[int]:
     return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+def conv_net(*tail: str, bias: bool = True) -> ModelProto:
+    net = Builder()
+    x = net.conv(net.input("x", [1, 3, 6, 6]), 3, 4, bias=bias)
+    for operator in tail:
+        x = net.node(operator, x)
+    net.nodes[-1].output[0] = "y"
+    return net.model("y")

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from furiosa.broker.workers.pool import Counters, WorkerPool, WorkerSettings
 from furiosa.common.names import DeviceFile
 from furiosa.queuepair import ClientQueue, Completion, Geometry, Submission
 from support import engines
+from support.waiting import until
 
 PE0 = DeviceFile.parse("npu0pe0")
 PE1 = DeviceFile.parse("npu0pe1")
@@ -92,12 +93,6 @@ def fake_engines(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Settings for workers that run `support.engines`; the zygote finds it by PYTHONPATH."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent), prepend=os.pathsep)
     return {"engine": "support.engines:load"}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """For what has no event to wait for, such as another process's memory."""
-    while not condition():  # noqa: ASYNC110  # see above
-        await asyncio.sleep(0.001)
 
 
 async def readable(fd: int) -> None:

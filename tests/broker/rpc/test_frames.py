@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,6 +14,7 @@ from furiosa.broker.rpc.methods import Call, Unary
 from furiosa.common.channel import HEADER, encode, send
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
 from support.queues import open_descriptors
+from support.waiting import until
 
 
 class Bench:
@@ -70,11 +71,6 @@ def call(number: int, method: str = "Test/Take") -> pb.Frame:
 
 def memfds() -> int:
     return sum("memfd:test" in name for name in open_descriptors())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  # what the loop did with a socket has no event
-        await asyncio.sleep(0.001)
 
 
 async def test_a_call_cancelled_before_it_ran_keeps_neither_descriptors_nor_its_number() -> None:

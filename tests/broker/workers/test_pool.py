@@ -31,6 +31,7 @@ from furiosa.vnpu import Interpreter
 from support import engines
 from support.programs import a_program, inputs_for
 from support.queues import open_descriptors
+from support.waiting import until
 from support.workers import (
     FUSED,
     PE0,
@@ -41,7 +42,6 @@ from support.workers import (
     memfd,
     readable,
     run,
-    until,
 )
 
 OK = CompletionStatus.OK
