@@ -28,7 +28,7 @@ def test_parse_and_print_invert_each_other(text: str, file: DeviceFile) -> None:
         "npu",
         "npu0_mgmt",
         "npu0ch0",
-        "npu256",
+        "npu65536",
         "npu007",
         "npu0pe00",
         "npu0pe256",

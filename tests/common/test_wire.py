@@ -7,11 +7,15 @@ from furiosa.common.names import DeviceFile
 from furiosa.common.tensor import DType, Quantization, TensorSpec
 from furiosa.common.views import (
     Architecture,
+    Availability,
+    Container,
     CoreState,
     CoreView,
     DeviceView,
     Health,
     LeaseEndedNotice,
+    LeaseOverview,
+    LeaseRecalledNotice,
     LeaseState,
     LeaseView,
     Notice,
@@ -19,7 +23,9 @@ from furiosa.common.views import (
     OwnerView,
     ProcessView,
     ProgramView,
+    QueuedNotice,
     UtilizationView,
+    WaiterView,
     WorkerDiedNotice,
 )
 from furiosa.proto.broker.v1 import handoff_pb2, types_pb2
@@ -52,20 +58,37 @@ DEVICE = DeviceView(
         replace(DEVICE, temperature_millicelsius=None, power_microwatts=None),
         replace(DEVICE, temperature_millicelsius=0, power_microwatts=0, cores=(), device_files=()),
         replace(DEVICE, health=Health.DEAD, origin=Origin.HARDWARE),
+        replace(DEVICE, availability=Availability.CORDONED, reason="new firmware"),
+        replace(DEVICE, availability=Availability.UNAVAILABLE, reason="95 C"),
     ],
 )
 def test_device_survives_the_wire(device: DeviceView) -> None:
     assert wire.device_from_wire(wire.device_to_wire(device)) == device
 
 
+REMOTE = OwnerView(0, 0, 0, 0, "client/1", remote="10.0.0.1:4242", subject="CN=client")
+IN_POD = replace(OWNER, container=Container("containerd", "ab" * 32, "7f0c"))
+
+
 @pytest.mark.parametrize("state", LeaseState)
-def test_lease_survives_the_wire(state: LeaseState) -> None:
-    lease = LeaseView("l1", (FILE,), state, OWNER, 1700000000.123456)
+@pytest.mark.parametrize("owner", [OWNER, REMOTE, IN_POD])
+def test_lease_survives_the_wire(state: LeaseState, owner: OwnerView) -> None:
+    lease = LeaseView("l1", (FILE,), state, owner, 1700000000.123456)
     assert wire.lease_from_wire(wire.lease_to_wire(lease)) == lease
+    ending = replace(lease, tenant="uid:0", priority=-3, ends_at=1700000001.5, cause="time is up")
+    assert wire.lease_from_wire(wire.lease_to_wire(ending)) == ending
+
+
+@pytest.mark.parametrize("deadline", [None, 1700000009.25])
+def test_the_queue_survives_the_wire(deadline: float | None) -> None:
+    waiter = WaiterView(1, "warboy(2)*1", "vision", 5, OWNER, 1700000000.5, deadline, "busy", 17)
+    lease = LeaseView("l1", (FILE,), LeaseState.GRANTED, OWNER, 1700000000.0)
+    overview = LeaseOverview((lease,), (waiter,), 42)
+    assert wire.overview_from_wire(wire.overview_to_wire(overview)) == overview
 
 
 def test_process_and_utilization_survive_the_wire() -> None:
-    process = ProcessView(FILE, 1, "cmd", "l1")
+    process = ProcessView(FILE, 1, "cmd", "l1", "10.0.0.1:4242")
     assert wire.process_from_wire(wire.process_to_wire(process)) == process
     use = UtilizationView(FILE, 10**9, 0.5, 0.75, 0.25, 1, "cmd", 1700000000.5)
     assert wire.utilization_from_wire(wire.utilization_to_wire(use)) == use
@@ -80,7 +103,13 @@ def test_program_survives_the_wire(dtype: DType, quantization: Quantization | No
 
 
 @pytest.mark.parametrize(
-    "notice", [WorkerDiedNotice("l1", FILE, "killed by signal 9"), LeaseEndedNotice("l1", "drain")]
+    "notice",
+    [
+        WorkerDiedNotice("l1", FILE, "killed by signal 9"),
+        LeaseEndedNotice("l1", "drain"),
+        LeaseRecalledNotice("l1", "maintenance", 1.5, LeaseState.RECALLED),
+        QueuedNotice(7, 2, "npu0 is cordoned"),
+    ],
 )
 def test_notice_survives_the_wire(notice: Notice) -> None:
     assert wire.notice_from_wire(wire.notice_to_wire(notice)) == notice

@@ -10,7 +10,10 @@
     ├── UnknownLease
     ├── UnknownProgram
     ├── DeviceBusy              held by somebody else, also after waiting
+    ├── DeviceUnavailable       not fit for use, or cordoned
     ├── LimitExceeded           a configured bound
+    ├── RateLimited             asks too often
+    ├── NotAllowed              the tenant's policy forbids it
     ├── NoSession               the call needs a session and has none
     ├── NotLeaseOwner           the lease belongs to another process
     ├── LeaseEnded
@@ -125,6 +128,15 @@ class DeviceBusy(FuriosaError):
 
 
 @dataclass(eq=False)
+class DeviceUnavailable(FuriosaError):
+    device: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"Device {self.device} is not available: {self.reason}"
+
+
+@dataclass(eq=False)
 class LimitExceeded(FuriosaError):
     limit: str
     value: int
@@ -132,6 +144,24 @@ class LimitExceeded(FuriosaError):
 
     def __str__(self) -> str:
         return f"{self.limit} is {self.value}, the limit is {self.maximum}"
+
+
+@dataclass(eq=False)
+class RateLimited(FuriosaError):
+    tenant: str
+    retry_after_ms: int
+
+    def __str__(self) -> str:
+        return f"tenant {self.tenant} asks too often; try again in {self.retry_after_ms} ms"
+
+
+@dataclass(eq=False)
+class NotAllowed(FuriosaError):
+    tenant: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"tenant {self.tenant} may not {self.what}"
 
 
 @dataclass(eq=False)

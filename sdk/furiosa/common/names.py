@@ -9,9 +9,10 @@ from typing import Final, Self
 
 from furiosa.common.errors import BadDeviceFile
 
-MAX_ID: Final = 255  # card and core numbers are 0..255
+MAX_ID: Final = 255  # core numbers, and card numbers in a device specification, are 0..255
+MAX_CARD: Final = 65_535
 _BEYOND: Final = MAX_ID + 1  # no written range reaches it
-_ID = r"(0|[1-9]\d{0,2})"  # one way to write each number, so that names can be compared as text
+_ID = r"(0|[1-9]\d{0,4})"  # one way to write each number, so that names can be compared as text
 _FILE = re.compile(rf"npu{_ID}(?:pe{_ID}(?:-{_ID})?)?")
 
 
@@ -52,8 +53,8 @@ class DeviceFile:
     cores: CoreRange
 
     def __post_init__(self) -> None:
-        if not 0 <= self.npu <= MAX_ID:
-            raise ValueError(f"card number {self.npu} is not within 0-{MAX_ID}")
+        if not 0 <= self.npu <= MAX_CARD:
+            raise ValueError(f"card number {self.npu} is not within 0-{MAX_CARD}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -62,7 +63,7 @@ class DeviceFile:
         if match is None:
             raise BadDeviceFile(text)
         npu, first, last = (None if group is None else int(group) for group in match.groups())
-        if npu is None or max(npu, first or 0, last or 0) > MAX_ID:
+        if npu is None or npu > MAX_CARD or max(first or 0, last or 0) > MAX_ID:
             raise BadDeviceFile(text)
         if first is None:
             return cls(npu, ALL)

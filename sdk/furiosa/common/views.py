@@ -21,6 +21,12 @@ class Health(Enum):
     DEAD = "dead"
 
 
+class Availability(Enum):
+    AVAILABLE = "available"
+    CORDONED = "cordoned"
+    UNAVAILABLE = "unavailable"
+
+
 class CoreState(Enum):
     AVAILABLE = "available"
     OCCUPIED = "occupied"
@@ -57,6 +63,8 @@ class DeviceView:
     power_microwatts: int | None
     cores: tuple[CoreView, ...]
     device_files: tuple[DeviceFile, ...]
+    availability: Availability = Availability.AVAILABLE
+    reason: str = ""  # of an availability other than AVAILABLE
 
     @property
     def name(self) -> str:
@@ -64,27 +72,74 @@ class DeviceView:
 
 
 @dataclass(frozen=True, slots=True)
+class Container:
+    """What the cgroup of a process tells; `pod_uid` is empty outside Kubernetes."""
+
+    runtime: str
+    id: str
+    pod_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OwnerView:
+    """A local process; of a remote client `pid` is 0, `remote` its address and `subject` its proven name."""
+
     pid: int
     uid: int
     gid: int
     start_time_ticks: int
     command_line: str
+    container: Container | None = None
+    remote: str = ""
+    subject: str = ""
 
 
 class LeaseState(Enum):
     GRANTED = "granted"
-    REVOKING = "revoking"
+    DETACHED = "detached"  # its connection is gone; its owner may come back
+    EXPIRING = "expiring"  # its time to live is over; it may still be renewed
+    RECALLED = "recalled"  # taken back; it may be used for a moment more
+    REVOKING = "revoking"  # its workers are being stopped
     ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseView:
+    """Times are seconds since the epoch, for people."""
+
     id: str
     device_files: tuple[DeviceFile, ...]
     state: LeaseState
     owner: OwnerView
-    granted_at: float  # seconds since the epoch, for people
+    granted_at: float
+    tenant: str = ""
+    priority: int = 0
+    ends_at: float | None = None  # when the state ends by itself; None: never
+    cause: str = ""  # why it is no longer granted
+
+
+@dataclass(frozen=True, slots=True)
+class WaiterView:
+    """A request in the queue. Times are seconds since the epoch, for people."""
+
+    position: int  # 1: nobody is ahead who wants any of the same devices
+    device_spec: str
+    tenant: str
+    priority: int
+    owner: OwnerView
+    since: float
+    deadline: float | None  # None: it waits for ever
+    reason: str  # what it waits for
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseOverview:
+    """Leases that have not ended, oldest first, and who waits, in the order of the queue."""
+
+    leases: tuple[LeaseView, ...]
+    waiters: tuple[WaiterView, ...]
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +147,8 @@ class ProcessView:
     device_file: DeviceFile
     pid: int
     command_line: str
-    lease_id: str
+    lease_id: str  # empty: held without a lease
+    remote: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,4 +186,24 @@ class LeaseEndedNotice:
     cause: str
 
 
-Notice = WorkerDiedNotice | LeaseEndedNotice
+@dataclass(frozen=True, slots=True)
+class LeaseRecalledNotice:
+    """The lease will be taken away in `grace` seconds; while `state` is EXPIRING it may be renewed."""
+
+    lease_id: str
+    cause: str
+    grace: float
+    state: LeaseState
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedNotice:
+    """Where the request waits that Acquire call `call_id` of the connection made."""
+
+    call_id: int
+    position: int
+    reason: str
+
+
+Notice = WorkerDiedNotice | LeaseEndedNotice | LeaseRecalledNotice | QueuedNotice
+LeaseNotice = WorkerDiedNotice | LeaseEndedNotice | LeaseRecalledNotice

@@ -16,11 +16,15 @@ from furiosa.common.status import Failed
 from furiosa.common.tensor import DType, Quantization, TensorSpec
 from furiosa.common.views import (
     Architecture,
+    Availability,
+    Container,
     CoreState,
     CoreView,
     DeviceView,
     Health,
     LeaseEndedNotice,
+    LeaseOverview,
+    LeaseRecalledNotice,
     LeaseState,
     LeaseView,
     Notice,
@@ -28,12 +32,15 @@ from furiosa.common.views import (
     OwnerView,
     ProcessView,
     ProgramView,
+    QueuedNotice,
     UtilizationView,
+    WaiterView,
     WorkerDiedNotice,
 )
 from furiosa.proto.broker.v1 import (
     devices_pb2,
     handoff_pb2,
+    leases_pb2,
     programs_pb2,
     types_pb2,
 )
@@ -49,6 +56,11 @@ _HEALTH: Final = {
     Health.ALIVE: types_pb2.DEVICE_HEALTH_ALIVE,
     Health.DEAD: types_pb2.DEVICE_HEALTH_DEAD,
 }
+_AVAILABILITY: Final = {
+    Availability.AVAILABLE: types_pb2.AVAILABILITY_AVAILABLE,
+    Availability.CORDONED: types_pb2.AVAILABILITY_CORDONED,
+    Availability.UNAVAILABLE: types_pb2.AVAILABILITY_UNAVAILABLE,
+}
 _CORE_STATE: Final = {
     CoreState.AVAILABLE: types_pb2.CORE_STATE_AVAILABLE,
     CoreState.OCCUPIED: types_pb2.CORE_STATE_OCCUPIED,
@@ -56,6 +68,9 @@ _CORE_STATE: Final = {
 }
 _LEASE_STATE: Final = {
     LeaseState.GRANTED: types_pb2.LEASE_STATE_GRANTED,
+    LeaseState.DETACHED: types_pb2.LEASE_STATE_DETACHED,
+    LeaseState.EXPIRING: types_pb2.LEASE_STATE_EXPIRING,
+    LeaseState.RECALLED: types_pb2.LEASE_STATE_RECALLED,
     LeaseState.REVOKING: types_pb2.LEASE_STATE_REVOKING,
     LeaseState.ENDED: types_pb2.LEASE_STATE_ENDED,
 }
@@ -126,6 +141,8 @@ def device_to_wire(device: DeviceView) -> types_pb2.Device:
         power_microwatts=device.power_microwatts,
         cores=map(_core_to_wire, device.cores),
         device_files=map(str, device.device_files),
+        availability=_AVAILABILITY[device.availability],
+        reason=device.reason,
     )
 
 
@@ -147,6 +164,8 @@ def device_from_wire(message: types_pb2.Device) -> DeviceView:
         power_microwatts=message.power_microwatts if message.HasField("power_microwatts") else None,
         cores=tuple(map(_core_from_wire, message.cores)),
         device_files=tuple(map(_file, message.device_files)),
+        availability=_back(_AVAILABILITY, message.availability),
+        reason=message.reason,
     )
 
 
@@ -159,18 +178,39 @@ def origin_from_wire(number: int) -> Origin:
 
 
 def owner_to_wire(owner: OwnerView) -> types_pb2.Owner:
+    container = None
+    if owner.container is not None:
+        container = types_pb2.Container(
+            runtime=owner.container.runtime,
+            id=owner.container.id,
+            pod_uid=owner.container.pod_uid,
+        )
     return types_pb2.Owner(
         pid=owner.pid,
         uid=owner.uid,
         gid=owner.gid,
         start_time_ticks=owner.start_time_ticks,
         command_line=owner.command_line,
+        container=container,
+        remote=owner.remote,
+        subject=owner.subject,
     )
 
 
 def owner_from_wire(message: types_pb2.Owner) -> OwnerView:
+    container = None
+    if message.HasField("container"):
+        found = message.container
+        container = Container(found.runtime, found.id, found.pod_uid)
     return OwnerView(
-        message.pid, message.uid, message.gid, message.start_time_ticks, message.command_line
+        pid=message.pid,
+        uid=message.uid,
+        gid=message.gid,
+        start_time_ticks=message.start_time_ticks,
+        command_line=message.command_line,
+        container=container,
+        remote=message.remote,
+        subject=message.subject,
     )
 
 
@@ -181,6 +221,10 @@ def lease_to_wire(lease: LeaseView) -> types_pb2.Lease:
         state=_LEASE_STATE[lease.state],
         owner=owner_to_wire(lease.owner),
         granted_at=_stamp(lease.granted_at),
+        tenant=lease.tenant,
+        priority=lease.priority,
+        ends_at=None if lease.ends_at is None else _stamp(lease.ends_at),
+        cause=lease.cause,
     )
 
 
@@ -191,6 +235,56 @@ def lease_from_wire(message: types_pb2.Lease) -> LeaseView:
         state=_back(_LEASE_STATE, message.state),
         owner=owner_from_wire(message.owner),
         granted_at=_seconds(message.granted_at),
+        tenant=message.tenant,
+        priority=message.priority,
+        ends_at=_seconds(message.ends_at) if message.HasField("ends_at") else None,
+        cause=message.cause,
+    )
+
+
+def waiter_to_wire(waiter: WaiterView) -> types_pb2.Waiter:
+    return types_pb2.Waiter(
+        position=waiter.position,
+        device_spec=waiter.device_spec,
+        tenant=waiter.tenant,
+        priority=waiter.priority,
+        owner=owner_to_wire(waiter.owner),
+        since=_stamp(waiter.since),
+        deadline=None if waiter.deadline is None else _stamp(waiter.deadline),
+        reason=waiter.reason,
+        session_id=waiter.session,
+    )
+
+
+def waiter_from_wire(message: types_pb2.Waiter) -> WaiterView:
+    return WaiterView(
+        position=message.position,
+        device_spec=message.device_spec,
+        tenant=message.tenant,
+        priority=message.priority,
+        owner=owner_from_wire(message.owner),
+        since=_seconds(message.since),
+        deadline=_seconds(message.deadline) if message.HasField("deadline") else None,
+        reason=message.reason,
+        session=message.session_id,
+    )
+
+
+def overview_to_wire(overview: LeaseOverview) -> leases_pb2.ListLeasesResponse:
+    return leases_pb2.ListLeasesResponse(
+        leases=map(lease_to_wire, overview.leases),
+        waiters=map(waiter_to_wire, overview.waiters),
+        revision=overview.revision,
+    )
+
+
+def overview_from_wire(
+    message: leases_pb2.ListLeasesResponse | leases_pb2.WatchLeasesResponse,
+) -> LeaseOverview:
+    return LeaseOverview(
+        leases=tuple(map(lease_from_wire, message.leases)),
+        waiters=tuple(map(waiter_from_wire, message.waiters)),
+        revision=message.revision,
     )
 
 
@@ -200,12 +294,17 @@ def process_to_wire(process: ProcessView) -> types_pb2.Process:
         pid=process.pid,
         command_line=process.command_line,
         lease_id=process.lease_id,
+        remote=process.remote,
     )
 
 
 def process_from_wire(message: types_pb2.Process) -> ProcessView:
     return ProcessView(
-        _file(message.device_file), message.pid, message.command_line, message.lease_id
+        _file(message.device_file),
+        message.pid,
+        message.command_line,
+        message.lease_id,
+        message.remote,
     )
 
 
@@ -294,17 +393,24 @@ def failed_from_wire(message: handoff_pb2.Failure) -> Failed:
 
 
 def notice_to_wire(notice: Notice) -> handoff_pb2.Notice:
-    if isinstance(notice, WorkerDiedNotice):
-        return handoff_pb2.Notice(
-            worker_died=handoff_pb2.WorkerDied(
-                lease_id=notice.lease_id,
-                device_file=str(notice.device_file),
-                cause=notice.cause,
+    match notice:
+        case WorkerDiedNotice(lease_id, file, cause):
+            died = handoff_pb2.WorkerDied(lease_id=lease_id, device_file=str(file), cause=cause)
+            return handoff_pb2.Notice(worker_died=died)
+        case LeaseEndedNotice(lease_id, cause):
+            ended = handoff_pb2.LeaseEnded(lease_id=lease_id, cause=cause)
+            return handoff_pb2.Notice(lease_ended=ended)
+        case LeaseRecalledNotice(lease_id, cause, grace, state):
+            recalled = handoff_pb2.LeaseRecalled(
+                lease_id=lease_id,
+                cause=cause,
+                grace_ms=round(grace * 1000),
+                state=_LEASE_STATE[state],
             )
-        )
-    return handoff_pb2.Notice(
-        lease_ended=handoff_pb2.LeaseEnded(lease_id=notice.lease_id, cause=notice.cause)
-    )
+            return handoff_pb2.Notice(lease_recalled=recalled)
+        case QueuedNotice(call_id, position, reason):
+            queued = handoff_pb2.Queued(call_id=call_id, position=position, reason=reason)
+            return handoff_pb2.Notice(queued=queued)
 
 
 def notice_from_wire(message: handoff_pb2.Notice) -> Notice:
@@ -314,4 +420,12 @@ def notice_from_wire(message: handoff_pb2.Notice) -> Notice:
         return WorkerDiedNotice(died.lease_id, _file(died.device_file), died.cause)
     if kind == "lease_ended":
         return LeaseEndedNotice(message.lease_ended.lease_id, message.lease_ended.cause)
+    if kind == "lease_recalled":
+        recalled = message.lease_recalled
+        state = _back(_LEASE_STATE, recalled.state)
+        grace = recalled.grace_ms / 1000
+        return LeaseRecalledNotice(recalled.lease_id, recalled.cause, grace, state)
+    if kind == "queued":
+        queued = message.queued
+        return QueuedNotice(queued.call_id, queued.position, queued.reason)
     raise ValueError("a notice without an event this version knows")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from furiosa.proto.broker.v1 import types_pb2 as furiosa_dot_proto_dot_broker_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%furiosa/proto/broker/v1/devices.proto\x12\x17\x66uriosa.proto.broker.v1\x1a#furiosa/proto/broker/v1/types.proto\"\x14\n\x12ListDevicesRequest\"G\n\x13ListDevicesResponse\x12\x30\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x1f.furiosa.proto.broker.v1.Device\"\x15\n\x13WatchDevicesRequest\"Z\n\x14WatchDevicesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x30\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x1f.furiosa.proto.broker.v1.Device\"\x16\n\x14ListProcessesRequest\"L\n\x15ListProcessesResponse\x12\x33\n\tprocesses\x18\x01 \x03(\x0b\x32 .furiosa.proto.broker.v1.Process\"\'\n\x12UtilizationRequest\x12\x11\n\twindow_ms\x18\x01 \x01(\r\"Q\n\x13UtilizationResponse\x12:\n\x0cutilizations\x18\x01 \x03(\x0b\x32$.furiosa.proto.broker.v1.Utilization2\xaa\x03\n\x07\x44\x65vices\x12\x61\n\x04List\x12+.furiosa.proto.broker.v1.ListDevicesRequest\x1a,.furiosa.proto.broker.v1.ListDevicesResponse\x12\x66\n\x05Watch\x12,.furiosa.proto.broker.v1.WatchDevicesRequest\x1a-.furiosa.proto.broker.v1.WatchDevicesResponse0\x01\x12j\n\tProcesses\x12-.furiosa.proto.broker.v1.ListProcessesRequest\x1a..furiosa.proto.broker.v1.ListProcessesResponse\x12h\n\x0bUtilization\x12+.furiosa.proto.broker.v1.UtilizationRequest\x1a,.furiosa.proto.broker.v1.UtilizationResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%furiosa/proto/broker/v1/devices.proto\x12\x17\x66uriosa.proto.broker.v1\x1a#furiosa/proto/broker/v1/types.proto\"\x14\n\x12ListDevicesRequest\"Y\n\x13ListDevicesResponse\x12\x30\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x1f.furiosa.proto.broker.v1.Device\x12\x10\n\x08revision\x18\x02 \x01(\x04\"-\n\x13WatchDevicesRequest\x12\x16\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x04\"Z\n\x14WatchDevicesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x30\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x1f.furiosa.proto.broker.v1.Device\"\x16\n\x14ListProcessesRequest\"^\n\x15ListProcessesResponse\x12\x33\n\tprocesses\x18\x01 \x03(\x0b\x32 .furiosa.proto.broker.v1.Process\x12\x10\n\x08revision\x18\x02 \x01(\x04\"/\n\x15WatchProcessesRequest\x12\x16\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x04\"_\n\x16WatchProcessesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x33\n\tprocesses\x18\x02 \x03(\x0b\x32 .furiosa.proto.broker.v1.Process\"\'\n\x12UtilizationRequest\x12\x11\n\twindow_ms\x18\x01 \x01(\r\"Q\n\x13UtilizationResponse\x12:\n\x0cutilizations\x18\x01 \x03(\x0b\x32$.furiosa.proto.broker.v1.Utilization2\x9f\x04\n\x07\x44\x65vices\x12\x61\n\x04List\x12+.furiosa.proto.broker.v1.ListDevicesRequest\x1a,.furiosa.proto.broker.v1.ListDevicesResponse\x12\x66\n\x05Watch\x12,.furiosa.proto.broker.v1.WatchDevicesRequest\x1a-.furiosa.proto.broker.v1.WatchDevicesResponse0\x01\x12j\n\tProcesses\x12-.furiosa.proto.broker.v1.ListProcessesRequest\x1a..furiosa.proto.broker.v1.ListProcessesResponse\x12s\n\x0eWatchProcesses\x12..furiosa.proto.broker.v1.WatchProcessesRequest\x1a/.furiosa.proto.broker.v1.WatchProcessesResponse0\x01\x12h\n\x0bUtilization\x12+.furiosa.proto.broker.v1.UtilizationRequest\x1a,.furiosa.proto.broker.v1.UtilizationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,19 +35,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTDEVICESREQUEST']._serialized_start=103
   _globals['_LISTDEVICESREQUEST']._serialized_end=123
   _globals['_LISTDEVICESRESPONSE']._serialized_start=125
-  _globals['_LISTDEVICESRESPONSE']._serialized_end=196
-  _globals['_WATCHDEVICESREQUEST']._serialized_start=198
-  _globals['_WATCHDEVICESREQUEST']._serialized_end=219
-  _globals['_WATCHDEVICESRESPONSE']._serialized_start=221
-  _globals['_WATCHDEVICESRESPONSE']._serialized_end=311
-  _globals['_LISTPROCESSESREQUEST']._serialized_start=313
-  _globals['_LISTPROCESSESREQUEST']._serialized_end=335
-  _globals['_LISTPROCESSESRESPONSE']._serialized_start=337
-  _globals['_LISTPROCESSESRESPONSE']._serialized_end=413
-  _globals['_UTILIZATIONREQUEST']._serialized_start=415
-  _globals['_UTILIZATIONREQUEST']._serialized_end=454
-  _globals['_UTILIZATIONRESPONSE']._serialized_start=456
-  _globals['_UTILIZATIONRESPONSE']._serialized_end=537
-  _globals['_DEVICES']._serialized_start=540
-  _globals['_DEVICES']._serialized_end=966
+  _globals['_LISTDEVICESRESPONSE']._serialized_end=214
+  _globals['_WATCHDEVICESREQUEST']._serialized_start=216
+  _globals['_WATCHDEVICESREQUEST']._serialized_end=261
+  _globals['_WATCHDEVICESRESPONSE']._serialized_start=263
+  _globals['_WATCHDEVICESRESPONSE']._serialized_end=353
+  _globals['_LISTPROCESSESREQUEST']._serialized_start=355
+  _globals['_LISTPROCESSESREQUEST']._serialized_end=377
+  _globals['_LISTPROCESSESRESPONSE']._serialized_start=379
+  _globals['_LISTPROCESSESRESPONSE']._serialized_end=473
+  _globals['_WATCHPROCESSESREQUEST']._serialized_start=475
+  _globals['_WATCHPROCESSESREQUEST']._serialized_end=522
+  _globals['_WATCHPROCESSESRESPONSE']._serialized_start=524
+  _globals['_WATCHPROCESSESRESPONSE']._serialized_end=619
+  _globals['_UTILIZATIONREQUEST']._serialized_start=621
+  _globals['_UTILIZATIONREQUEST']._serialized_end=660
+  _globals['_UTILIZATIONRESPONSE']._serialized_start=662
+  _globals['_UTILIZATIONRESPONSE']._serialized_end=743
+  _globals['_DEVICES']._serialized_start=746
+  _globals['_DEVICES']._serialized_end=1289
 # @@protoc_insertion_point(module_scope)

@@ -34,14 +34,18 @@ class ListDevicesResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     DEVICES_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    """where a Watch goes on without a gap"""
     @property
     def devices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[furiosa.proto.broker.v1.types_pb2.Device]: ...
     def __init__(
         self,
         *,
         devices: collections.abc.Iterable[furiosa.proto.broker.v1.types_pb2.Device] | None = ...,
+        revision: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["devices", b"devices"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["devices", b"devices", "revision", b"revision"]) -> None: ...
 
 Global___ListDevicesResponse: typing_extensions.TypeAlias = ListDevicesResponse
 
@@ -49,9 +53,15 @@ Global___ListDevicesResponse: typing_extensions.TypeAlias = ListDevicesResponse
 class WatchDevicesRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    AFTER_REVISION_FIELD_NUMBER: builtins.int
+    after_revision: builtins.int
+    """0: from the present state on"""
     def __init__(
         self,
+        *,
+        after_revision: builtins.int = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_revision", b"after_revision"]) -> None: ...
 
 Global___WatchDevicesRequest: typing_extensions.TypeAlias = WatchDevicesRequest
 
@@ -62,7 +72,7 @@ class WatchDevicesResponse(google.protobuf.message.Message):
     REVISION_FIELD_NUMBER: builtins.int
     DEVICES_FIELD_NUMBER: builtins.int
     revision: builtins.int
-    """grows with every change; starts anew with the broker"""
+    """grows with every change, also over restarts of the broker"""
     @property
     def devices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[furiosa.proto.broker.v1.types_pb2.Device]: ...
     def __init__(
@@ -90,16 +100,53 @@ class ListProcessesResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     PROCESSES_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    revision: builtins.int
     @property
     def processes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[furiosa.proto.broker.v1.types_pb2.Process]: ...
     def __init__(
         self,
         *,
         processes: collections.abc.Iterable[furiosa.proto.broker.v1.types_pb2.Process] | None = ...,
+        revision: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["processes", b"processes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["processes", b"processes", "revision", b"revision"]) -> None: ...
 
 Global___ListProcessesResponse: typing_extensions.TypeAlias = ListProcessesResponse
+
+@typing.final
+class WatchProcessesRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AFTER_REVISION_FIELD_NUMBER: builtins.int
+    after_revision: builtins.int
+    def __init__(
+        self,
+        *,
+        after_revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_revision", b"after_revision"]) -> None: ...
+
+Global___WatchProcessesRequest: typing_extensions.TypeAlias = WatchProcessesRequest
+
+@typing.final
+class WatchProcessesResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    PROCESSES_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    @property
+    def processes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[furiosa.proto.broker.v1.types_pb2.Process]: ...
+    def __init__(
+        self,
+        *,
+        revision: builtins.int = ...,
+        processes: collections.abc.Iterable[furiosa.proto.broker.v1.types_pb2.Process] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["processes", b"processes", "revision", b"revision"]) -> None: ...
+
+Global___WatchProcessesResponse: typing_extensions.TypeAlias = WatchProcessesResponse
 
 @typing.final
 class UtilizationRequest(google.protobuf.message.Message):

@@ -50,6 +50,11 @@ class DevicesStub(object):
                 request_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.ListProcessesRequest.SerializeToString,
                 response_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.ListProcessesResponse.FromString,
                 _registered_method=True)
+        self.WatchProcesses = channel.unary_stream(
+                '/furiosa.proto.broker.v1.Devices/WatchProcesses',
+                request_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.WatchProcessesRequest.SerializeToString,
+                response_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.WatchProcessesResponse.FromString,
+                _registered_method=True)
         self.Utilization = channel.unary_unary(
                 '/furiosa.proto.broker.v1.Devices/Utilization',
                 request_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.UtilizationRequest.SerializeToString,
@@ -69,7 +74,8 @@ class DevicesServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """The state now, then again after each change of a card or of a core's use.
+        """The state now, or as soon as it is newer than `after_revision`, then again after each change of a
+        card or of a core's use. A slow reader sees fewer, later states.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,6 +83,13 @@ class DevicesServicer(object):
 
     def Processes(self, request, context):
         """Processes that hold a device file, by device file name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchProcesses(self, request, context):
+        """The same as a stream, as Watch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,6 +119,11 @@ def add_DevicesServicer_to_server(servicer, server):
                     servicer.Processes,
                     request_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.ListProcessesRequest.FromString,
                     response_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.ListProcessesResponse.SerializeToString,
+            ),
+            'WatchProcesses': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchProcesses,
+                    request_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.WatchProcessesRequest.FromString,
+                    response_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.WatchProcessesResponse.SerializeToString,
             ),
             'Utilization': grpc.unary_unary_rpc_method_handler(
                     servicer.Utilization,
@@ -195,6 +213,33 @@ class Devices(object):
             '/furiosa.proto.broker.v1.Devices/Processes',
             furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.ListProcessesRequest.SerializeToString,
             furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.ListProcessesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchProcesses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/furiosa.proto.broker.v1.Devices/WatchProcesses',
+            furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.WatchProcessesRequest.SerializeToString,
+            furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.WatchProcessesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,6 +73,22 @@ _DevicesProcessesType = typing_extensions.TypeVar(
     ],
 )
 
+_DevicesWatchProcessesType = typing_extensions.TypeVar(
+    '_DevicesWatchProcessesType',
+    grpc.UnaryStreamMultiCallable[
+        furiosa.proto.broker.v1.devices_pb2.WatchProcessesRequest,
+        furiosa.proto.broker.v1.devices_pb2.WatchProcessesResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        furiosa.proto.broker.v1.devices_pb2.WatchProcessesRequest,
+        furiosa.proto.broker.v1.devices_pb2.WatchProcessesResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        furiosa.proto.broker.v1.devices_pb2.WatchProcessesRequest,
+        furiosa.proto.broker.v1.devices_pb2.WatchProcessesResponse,
+    ],
+)
+
 _DevicesUtilizationType = typing_extensions.TypeVar(
     '_DevicesUtilizationType',
     grpc.UnaryUnaryMultiCallable[
@@ -89,7 +105,7 @@ _DevicesUtilizationType = typing_extensions.TypeVar(
     ],
 )
 
-class DevicesStub(typing.Generic[_DevicesListType, _DevicesWatchType, _DevicesProcessesType, _DevicesUtilizationType]):
+class DevicesStub(typing.Generic[_DevicesListType, _DevicesWatchType, _DevicesProcessesType, _DevicesWatchProcessesType, _DevicesUtilizationType]):
     """What is there and who uses it. Read-only: needs no session."""
 
     @typing.overload
@@ -105,6 +121,10 @@ class DevicesStub(typing.Generic[_DevicesListType, _DevicesWatchType, _DevicesPr
         grpc.UnaryUnaryMultiCallable[
             furiosa.proto.broker.v1.devices_pb2.ListProcessesRequest,
             furiosa.proto.broker.v1.devices_pb2.ListProcessesResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            furiosa.proto.broker.v1.devices_pb2.WatchProcessesRequest,
+            furiosa.proto.broker.v1.devices_pb2.WatchProcessesResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             furiosa.proto.broker.v1.devices_pb2.UtilizationRequest,
@@ -126,6 +146,10 @@ class DevicesStub(typing.Generic[_DevicesListType, _DevicesWatchType, _DevicesPr
             furiosa.proto.broker.v1.devices_pb2.ListProcessesRequest,
             furiosa.proto.broker.v1.devices_pb2.ListProcessesResponse,
         ],
+        grpc.aio.UnaryStreamMultiCallable[
+            furiosa.proto.broker.v1.devices_pb2.WatchProcessesRequest,
+            furiosa.proto.broker.v1.devices_pb2.WatchProcessesResponse,
+        ],
         grpc.aio.UnaryUnaryMultiCallable[
             furiosa.proto.broker.v1.devices_pb2.UtilizationRequest,
             furiosa.proto.broker.v1.devices_pb2.UtilizationResponse,
@@ -136,10 +160,15 @@ class DevicesStub(typing.Generic[_DevicesListType, _DevicesWatchType, _DevicesPr
     """Every card the broker knows, by index."""
 
     Watch: _DevicesWatchType
-    """The state now, then again after each change of a card or of a core's use."""
+    """The state now, or as soon as it is newer than `after_revision`, then again after each change of a
+    card or of a core's use. A slow reader sees fewer, later states.
+    """
 
     Processes: _DevicesProcessesType
     """Processes that hold a device file, by device file name."""
+
+    WatchProcesses: _DevicesWatchProcessesType
+    """The same as a stream, as Watch."""
 
     Utilization: _DevicesUtilizationType
     """Use of each leased device file over a window that starts now."""
@@ -156,6 +185,10 @@ DevicesAsyncStub: typing_extensions.TypeAlias = DevicesStub[
     grpc.aio.UnaryUnaryMultiCallable[
         furiosa.proto.broker.v1.devices_pb2.ListProcessesRequest,
         furiosa.proto.broker.v1.devices_pb2.ListProcessesResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        furiosa.proto.broker.v1.devices_pb2.WatchProcessesRequest,
+        furiosa.proto.broker.v1.devices_pb2.WatchProcessesResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         furiosa.proto.broker.v1.devices_pb2.UtilizationRequest,
@@ -180,7 +213,9 @@ class DevicesServicer(metaclass=abc.ABCMeta):
         request: furiosa.proto.broker.v1.devices_pb2.WatchDevicesRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[furiosa.proto.broker.v1.devices_pb2.WatchDevicesResponse], collections.abc.AsyncIterator[furiosa.proto.broker.v1.devices_pb2.WatchDevicesResponse]]:
-        """The state now, then again after each change of a card or of a core's use."""
+        """The state now, or as soon as it is newer than `after_revision`, then again after each change of a
+        card or of a core's use. A slow reader sees fewer, later states.
+        """
 
     @abc.abstractmethod
     def Processes(
@@ -189,6 +224,14 @@ class DevicesServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[furiosa.proto.broker.v1.devices_pb2.ListProcessesResponse, collections.abc.Awaitable[furiosa.proto.broker.v1.devices_pb2.ListProcessesResponse]]:
         """Processes that hold a device file, by device file name."""
+
+    @abc.abstractmethod
+    def WatchProcesses(
+        self,
+        request: furiosa.proto.broker.v1.devices_pb2.WatchProcessesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[furiosa.proto.broker.v1.devices_pb2.WatchProcessesResponse], collections.abc.AsyncIterator[furiosa.proto.broker.v1.devices_pb2.WatchProcessesResponse]]:
+        """The same as a stream, as Watch."""
 
     @abc.abstractmethod
     def Utilization(

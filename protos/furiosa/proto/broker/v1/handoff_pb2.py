@@ -26,7 +26,7 @@ from furiosa.proto.broker.v1 import programs_pb2 as furiosa_dot_proto_dot_broker
 from furiosa.proto.broker.v1 import types_pb2 as furiosa_dot_proto_dot_broker_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%furiosa/proto/broker/v1/handoff.proto\x12\x17\x66uriosa.proto.broker.v1\x1a&furiosa/proto/broker/v1/programs.proto\x1a#furiosa/proto/broker/v1/types.proto\"\xa9\x03\n\x05\x46rame\x12\n\n\x02id\x18\x01 \x01(\x04\x12/\n\x05hello\x18\x02 \x01(\x0b\x32\x1e.furiosa.proto.broker.v1.HelloH\x00\x12\x33\n\x07welcome\x18\x03 \x01(\x0b\x32 .furiosa.proto.broker.v1.WelcomeH\x00\x12-\n\x04\x63\x61ll\x18\x04 \x01(\x0b\x32\x1d.furiosa.proto.broker.v1.CallH\x00\x12/\n\x05reply\x18\x05 \x01(\x0b\x32\x1e.furiosa.proto.broker.v1.ReplyH\x00\x12+\n\x03\x65nd\x18\x06 \x01(\x0b\x32\x1c.furiosa.proto.broker.v1.EndH\x00\x12\x33\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32 .furiosa.proto.broker.v1.FailureH\x00\x12\x31\n\x06\x63\x61ncel\x18\x08 \x01(\x0b\x32\x1f.furiosa.proto.broker.v1.CancelH\x00\x12\x31\n\x06notice\x18\t \x01(\x0b\x32\x1f.furiosa.proto.broker.v1.NoticeH\x00\x42\x06\n\x04\x62ody\"1\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\"\xb3\x01\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x16\n\x0e\x62roker_version\x18\x02 \x01(\t\x12\x15\n\rsession_token\x18\x03 \x01(\t\x12\x13\n\x0bgrpc_target\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x61ta_target\x18\x05 \x01(\t\x12\x35\n\x06origin\x18\x06 \x01(\x0e\x32%.furiosa.proto.broker.v1.DeviceOrigin\"\'\n\x04\x43\x61ll\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\x0c\"\x19\n\x05Reply\x12\x10\n\x08response\x18\x01 \x01(\x0c\"\x05\n\x03\x45nd\"\x08\n\x06\x43\x61ncel\"^\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x34\n\x06\x64\x65tail\x18\x03 \x01(\x0b\x32$.furiosa.proto.broker.v1.ErrorDetail\"\x89\x01\n\x06Notice\x12:\n\x0bworker_died\x18\x01 \x01(\x0b\x32#.furiosa.proto.broker.v1.WorkerDiedH\x00\x12:\n\x0blease_ended\x18\x02 \x01(\x0b\x32#.furiosa.proto.broker.v1.LeaseEndedH\x00\x42\x07\n\x05\x65vent\"B\n\nWorkerDied\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65vice_file\x18\x02 \x01(\t\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\"-\n\nLeaseEnded\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\"*\n\x15\x41rmDeathNoticeRequest\x12\x11\n\tthread_id\x18\x01 \x01(\r\"\x18\n\x16\x41rmDeathNoticeResponse\"0\n\x1cLoadProgramDescriptorRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"]\n\x10OpenQueueRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65vice_file\x18\x02 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x03 \x01(\r\x12\x13\n\x0b\x61rena_bytes\x18\x04 \x01(\x04\"I\n\x11OpenQueueResponse\x12\x10\n\x08queue_id\x18\x01 \x01(\r\x12\r\n\x05\x64\x65pth\x18\x02 \x01(\r\x12\x13\n\x0b\x61rena_bytes\x18\x03 \x01(\x04\"7\n\x11\x43loseQueueRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x10\n\x08queue_id\x18\x02 \x01(\r\"\x14\n\x12\x43loseQueueResponse\"X\n\x19\x44\x65scribeProgramForRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x12\n\nprogram_id\x18\x03 \x01(\r\"e\n\x1a\x44\x65scribeProgramForResponse\x12\x31\n\x07program\x18\x01 \x01(\x0b\x32 .furiosa.proto.broker.v1.Program\x12\x14\n\x0c\x64\x65vice_files\x18\x02 \x03(\t\"w\n\x13OpenQueueForRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65vice_file\x18\x03 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x04 \x01(\r\x12\x13\n\x0b\x61rena_bytes\x18\x05 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%furiosa/proto/broker/v1/handoff.proto\x12\x17\x66uriosa.proto.broker.v1\x1a&furiosa/proto/broker/v1/programs.proto\x1a#furiosa/proto/broker/v1/types.proto\"\xa9\x03\n\x05\x46rame\x12\n\n\x02id\x18\x01 \x01(\x04\x12/\n\x05hello\x18\x02 \x01(\x0b\x32\x1e.furiosa.proto.broker.v1.HelloH\x00\x12\x33\n\x07welcome\x18\x03 \x01(\x0b\x32 .furiosa.proto.broker.v1.WelcomeH\x00\x12-\n\x04\x63\x61ll\x18\x04 \x01(\x0b\x32\x1d.furiosa.proto.broker.v1.CallH\x00\x12/\n\x05reply\x18\x05 \x01(\x0b\x32\x1e.furiosa.proto.broker.v1.ReplyH\x00\x12+\n\x03\x65nd\x18\x06 \x01(\x0b\x32\x1c.furiosa.proto.broker.v1.EndH\x00\x12\x33\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32 .furiosa.proto.broker.v1.FailureH\x00\x12\x31\n\x06\x63\x61ncel\x18\x08 \x01(\x0b\x32\x1f.furiosa.proto.broker.v1.CancelH\x00\x12\x31\n\x06notice\x18\t \x01(\x0b\x32\x1f.furiosa.proto.broker.v1.NoticeH\x00\x42\x06\n\x04\x62ody\"1\n\x05Hello\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\"\xb3\x01\n\x07Welcome\x12\x18\n\x10protocol_version\x18\x01 \x01(\r\x12\x16\n\x0e\x62roker_version\x18\x02 \x01(\t\x12\x15\n\rsession_token\x18\x03 \x01(\t\x12\x13\n\x0bgrpc_target\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x61ta_target\x18\x05 \x01(\t\x12\x35\n\x06origin\x18\x06 \x01(\x0e\x32%.furiosa.proto.broker.v1.DeviceOrigin\"\'\n\x04\x43\x61ll\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0f\n\x07request\x18\x02 \x01(\x0c\"\x19\n\x05Reply\x12\x10\n\x08response\x18\x01 \x01(\x0c\"\x05\n\x03\x45nd\"\x08\n\x06\x43\x61ncel\"^\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x34\n\x06\x64\x65tail\x18\x03 \x01(\x0b\x32$.furiosa.proto.broker.v1.ErrorDetail\"\xfe\x01\n\x06Notice\x12:\n\x0bworker_died\x18\x01 \x01(\x0b\x32#.furiosa.proto.broker.v1.WorkerDiedH\x00\x12:\n\x0blease_ended\x18\x02 \x01(\x0b\x32#.furiosa.proto.broker.v1.LeaseEndedH\x00\x12@\n\x0elease_recalled\x18\x03 \x01(\x0b\x32&.furiosa.proto.broker.v1.LeaseRecalledH\x00\x12\x31\n\x06queued\x18\x04 \x01(\x0b\x32\x1f.furiosa.proto.broker.v1.QueuedH\x00\x42\x07\n\x05\x65vent\"B\n\nWorkerDied\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65vice_file\x18\x02 \x01(\t\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\"-\n\nLeaseEnded\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\"v\n\rLeaseRecalled\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\x12\x10\n\x08grace_ms\x18\x03 \x01(\x04\x12\x32\n\x05state\x18\x04 \x01(\x0e\x32#.furiosa.proto.broker.v1.LeaseState\";\n\x06Queued\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x04\x12\x10\n\x08position\x18\x02 \x01(\r\x12\x0e\n\x06reason\x18\x03 \x01(\t\"*\n\x15\x41rmDeathNoticeRequest\x12\x11\n\tthread_id\x18\x01 \x01(\r\"\x18\n\x16\x41rmDeathNoticeResponse\"0\n\x1cLoadProgramDescriptorRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"]\n\x10OpenQueueRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65vice_file\x18\x02 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x03 \x01(\r\x12\x13\n\x0b\x61rena_bytes\x18\x04 \x01(\x04\"I\n\x11OpenQueueResponse\x12\x10\n\x08queue_id\x18\x01 \x01(\r\x12\r\n\x05\x64\x65pth\x18\x02 \x01(\r\x12\x13\n\x0b\x61rena_bytes\x18\x03 \x01(\x04\"7\n\x11\x43loseQueueRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x10\n\x08queue_id\x18\x02 \x01(\r\"\x14\n\x12\x43loseQueueResponse\":\n\x11OpenDeviceRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65vice_file\x18\x02 \x01(\t\"\x14\n\x12OpenDeviceResponse\"X\n\x19\x44\x65scribeProgramForRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x12\n\nprogram_id\x18\x03 \x01(\r\"e\n\x1a\x44\x65scribeProgramForResponse\x12\x31\n\x07program\x18\x01 \x01(\x0b\x32 .furiosa.proto.broker.v1.Program\x12\x14\n\x0c\x64\x65vice_files\x18\x02 \x03(\t\"w\n\x13OpenQueueForRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65vice_file\x18\x03 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x04 \x01(\r\x12\x13\n\x0b\x61rena_bytes\x18\x05 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,29 +50,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FAILURE']._serialized_start=889
   _globals['_FAILURE']._serialized_end=983
   _globals['_NOTICE']._serialized_start=986
-  _globals['_NOTICE']._serialized_end=1123
-  _globals['_WORKERDIED']._serialized_start=1125
-  _globals['_WORKERDIED']._serialized_end=1191
-  _globals['_LEASEENDED']._serialized_start=1193
-  _globals['_LEASEENDED']._serialized_end=1238
-  _globals['_ARMDEATHNOTICEREQUEST']._serialized_start=1240
-  _globals['_ARMDEATHNOTICEREQUEST']._serialized_end=1282
-  _globals['_ARMDEATHNOTICERESPONSE']._serialized_start=1284
-  _globals['_ARMDEATHNOTICERESPONSE']._serialized_end=1308
-  _globals['_LOADPROGRAMDESCRIPTORREQUEST']._serialized_start=1310
-  _globals['_LOADPROGRAMDESCRIPTORREQUEST']._serialized_end=1358
-  _globals['_OPENQUEUEREQUEST']._serialized_start=1360
-  _globals['_OPENQUEUEREQUEST']._serialized_end=1453
-  _globals['_OPENQUEUERESPONSE']._serialized_start=1455
-  _globals['_OPENQUEUERESPONSE']._serialized_end=1528
-  _globals['_CLOSEQUEUEREQUEST']._serialized_start=1530
-  _globals['_CLOSEQUEUEREQUEST']._serialized_end=1585
-  _globals['_CLOSEQUEUERESPONSE']._serialized_start=1587
-  _globals['_CLOSEQUEUERESPONSE']._serialized_end=1607
-  _globals['_DESCRIBEPROGRAMFORREQUEST']._serialized_start=1609
-  _globals['_DESCRIBEPROGRAMFORREQUEST']._serialized_end=1697
-  _globals['_DESCRIBEPROGRAMFORRESPONSE']._serialized_start=1699
-  _globals['_DESCRIBEPROGRAMFORRESPONSE']._serialized_end=1800
-  _globals['_OPENQUEUEFORREQUEST']._serialized_start=1802
-  _globals['_OPENQUEUEFORREQUEST']._serialized_end=1921
+  _globals['_NOTICE']._serialized_end=1240
+  _globals['_WORKERDIED']._serialized_start=1242
+  _globals['_WORKERDIED']._serialized_end=1308
+  _globals['_LEASEENDED']._serialized_start=1310
+  _globals['_LEASEENDED']._serialized_end=1355
+  _globals['_LEASERECALLED']._serialized_start=1357
+  _globals['_LEASERECALLED']._serialized_end=1475
+  _globals['_QUEUED']._serialized_start=1477
+  _globals['_QUEUED']._serialized_end=1536
+  _globals['_ARMDEATHNOTICEREQUEST']._serialized_start=1538
+  _globals['_ARMDEATHNOTICEREQUEST']._serialized_end=1580
+  _globals['_ARMDEATHNOTICERESPONSE']._serialized_start=1582
+  _globals['_ARMDEATHNOTICERESPONSE']._serialized_end=1606
+  _globals['_LOADPROGRAMDESCRIPTORREQUEST']._serialized_start=1608
+  _globals['_LOADPROGRAMDESCRIPTORREQUEST']._serialized_end=1656
+  _globals['_OPENQUEUEREQUEST']._serialized_start=1658
+  _globals['_OPENQUEUEREQUEST']._serialized_end=1751
+  _globals['_OPENQUEUERESPONSE']._serialized_start=1753
+  _globals['_OPENQUEUERESPONSE']._serialized_end=1826
+  _globals['_CLOSEQUEUEREQUEST']._serialized_start=1828
+  _globals['_CLOSEQUEUEREQUEST']._serialized_end=1883
+  _globals['_CLOSEQUEUERESPONSE']._serialized_start=1885
+  _globals['_CLOSEQUEUERESPONSE']._serialized_end=1905
+  _globals['_OPENDEVICEREQUEST']._serialized_start=1907
+  _globals['_OPENDEVICEREQUEST']._serialized_end=1965
+  _globals['_OPENDEVICERESPONSE']._serialized_start=1967
+  _globals['_OPENDEVICERESPONSE']._serialized_end=1987
+  _globals['_DESCRIBEPROGRAMFORREQUEST']._serialized_start=1989
+  _globals['_DESCRIBEPROGRAMFORREQUEST']._serialized_end=2077
+  _globals['_DESCRIBEPROGRAMFORRESPONSE']._serialized_start=2079
+  _globals['_DESCRIBEPROGRAMFORRESPONSE']._serialized_end=2180
+  _globals['_OPENQUEUEFORREQUEST']._serialized_start=2182
+  _globals['_OPENQUEUEFORREQUEST']._serialized_end=2301
 # @@protoc_insertion_point(module_scope)

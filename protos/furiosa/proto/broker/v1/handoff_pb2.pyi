@@ -234,19 +234,27 @@ class Notice(google.protobuf.message.Message):
 
     WORKER_DIED_FIELD_NUMBER: builtins.int
     LEASE_ENDED_FIELD_NUMBER: builtins.int
+    LEASE_RECALLED_FIELD_NUMBER: builtins.int
+    QUEUED_FIELD_NUMBER: builtins.int
     @property
     def worker_died(self) -> Global___WorkerDied: ...
     @property
     def lease_ended(self) -> Global___LeaseEnded: ...
+    @property
+    def lease_recalled(self) -> Global___LeaseRecalled: ...
+    @property
+    def queued(self) -> Global___Queued: ...
     def __init__(
         self,
         *,
         worker_died: Global___WorkerDied | None = ...,
         lease_ended: Global___LeaseEnded | None = ...,
+        lease_recalled: Global___LeaseRecalled | None = ...,
+        queued: Global___Queued | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["event", b"event", "lease_ended", b"lease_ended", "worker_died", b"worker_died"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["event", b"event", "lease_ended", b"lease_ended", "worker_died", b"worker_died"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["worker_died", "lease_ended"] | None: ...
+    def HasField(self, field_name: typing.Literal["event", b"event", "lease_ended", b"lease_ended", "lease_recalled", b"lease_recalled", "queued", b"queued", "worker_died", b"worker_died"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["event", b"event", "lease_ended", b"lease_ended", "lease_recalled", b"lease_recalled", "queued", b"queued", "worker_died", b"worker_died"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["worker_died", "lease_ended", "lease_recalled", "queued"] | None: ...
 
 Global___Notice: typing_extensions.TypeAlias = Notice
 
@@ -291,6 +299,59 @@ class LeaseEnded(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["cause", b"cause", "lease_id", b"lease_id"]) -> None: ...
 
 Global___LeaseEnded: typing_extensions.TypeAlias = LeaseEnded
+
+@typing.final
+class LeaseRecalled(google.protobuf.message.Message):
+    """The lease will be taken away after `grace_ms`: finish and release it. One that only expires may also
+    be renewed.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASE_ID_FIELD_NUMBER: builtins.int
+    CAUSE_FIELD_NUMBER: builtins.int
+    GRACE_MS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    lease_id: builtins.str
+    cause: builtins.str
+    grace_ms: builtins.int
+    state: furiosa.proto.broker.v1.types_pb2.LeaseState.ValueType
+    """EXPIRING or RECALLED"""
+    def __init__(
+        self,
+        *,
+        lease_id: builtins.str = ...,
+        cause: builtins.str = ...,
+        grace_ms: builtins.int = ...,
+        state: furiosa.proto.broker.v1.types_pb2.LeaseState.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cause", b"cause", "grace_ms", b"grace_ms", "lease_id", b"lease_id", "state", b"state"]) -> None: ...
+
+Global___LeaseRecalled: typing_extensions.TypeAlias = LeaseRecalled
+
+@typing.final
+class Queued(google.protobuf.message.Message):
+    """Where in the queue the request waits that Acquire call `call_id` of this connection made."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CALL_ID_FIELD_NUMBER: builtins.int
+    POSITION_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    call_id: builtins.int
+    position: builtins.int
+    reason: builtins.str
+    """what it waits for"""
+    def __init__(
+        self,
+        *,
+        call_id: builtins.int = ...,
+        position: builtins.int = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["call_id", b"call_id", "position", b"position", "reason", b"reason"]) -> None: ...
+
+Global___Queued: typing_extensions.TypeAlias = Queued
 
 @typing.final
 class ArmDeathNoticeRequest(google.protobuf.message.Message):
@@ -419,6 +480,38 @@ class CloseQueueResponse(google.protobuf.message.Message):
     ) -> None: ...
 
 Global___CloseQueueResponse: typing_extensions.TypeAlias = CloseQueueResponse
+
+@typing.final
+class OpenDeviceRequest(google.protobuf.message.Message):
+    """Session/OpenDevice: the answer carries one descriptor, of the device node itself, opened for reading
+    and writing. For other runtimes that drive the card on their own.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASE_ID_FIELD_NUMBER: builtins.int
+    DEVICE_FILE_FIELD_NUMBER: builtins.int
+    lease_id: builtins.str
+    device_file: builtins.str
+    def __init__(
+        self,
+        *,
+        lease_id: builtins.str = ...,
+        device_file: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["device_file", b"device_file", "lease_id", b"lease_id"]) -> None: ...
+
+Global___OpenDeviceRequest: typing_extensions.TypeAlias = OpenDeviceRequest
+
+@typing.final
+class OpenDeviceResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___OpenDeviceResponse: typing_extensions.TypeAlias = OpenDeviceResponse
 
 @typing.final
 class DescribeProgramForRequest(google.protobuf.message.Message):

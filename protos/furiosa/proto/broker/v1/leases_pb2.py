@@ -26,29 +26,43 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from furiosa.proto.broker.v1 import types_pb2 as furiosa_dot_proto_dot_broker_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$furiosa/proto/broker/v1/leases.proto\x12\x17\x66uriosa.proto.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a#furiosa/proto/broker/v1/types.proto\"T\n\x0e\x41\x63quireRequest\x12\x13\n\x0b\x64\x65vice_spec\x18\x01 \x01(\t\x12-\n\nwait_limit\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"@\n\x0f\x41\x63quireResponse\x12-\n\x05lease\x18\x01 \x01(\x0b\x32\x1e.furiosa.proto.broker.v1.Lease\"\"\n\x0eReleaseRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"\x11\n\x0fReleaseResponse\"\x13\n\x11ListLeasesRequest\"D\n\x12ListLeasesResponse\x12.\n\x06leases\x18\x01 \x03(\x0b\x32\x1e.furiosa.proto.broker.v1.Lease\"\x14\n\x12WatchLeasesRequest\"W\n\x13WatchLeasesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12.\n\x06leases\x18\x02 \x03(\x0b\x32\x1e.furiosa.proto.broker.v1.Lease2\x8b\x03\n\x06Leases\x12\\\n\x07\x41\x63quire\x12\'.furiosa.proto.broker.v1.AcquireRequest\x1a(.furiosa.proto.broker.v1.AcquireResponse\x12\\\n\x07Release\x12\'.furiosa.proto.broker.v1.ReleaseRequest\x1a(.furiosa.proto.broker.v1.ReleaseResponse\x12_\n\x04List\x12*.furiosa.proto.broker.v1.ListLeasesRequest\x1a+.furiosa.proto.broker.v1.ListLeasesResponse\x12\x64\n\x05Watch\x12+.furiosa.proto.broker.v1.WatchLeasesRequest\x1a,.furiosa.proto.broker.v1.WatchLeasesResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$furiosa/proto/broker/v1/leases.proto\x12\x17\x66uriosa.proto.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a#furiosa/proto/broker/v1/types.proto\"\x92\x02\n\x0e\x41\x63quireRequest\x12\x13\n\x0b\x64\x65vice_spec\x18\x01 \x01(\t\x12-\n\nwait_limit\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0ctime_to_live\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\x06linger\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\x08priority\x18\x05 \x01(\x11H\x00\x88\x01\x01\x12<\n\rqueue_notices\x18\x06 \x01(\x0e\x32%.furiosa.proto.broker.v1.QueueNoticesB\x0b\n\t_priority\"P\n\x0f\x41\x63quireResponse\x12-\n\x05lease\x18\x01 \x01(\x0b\x32\x1e.furiosa.proto.broker.v1.Lease\x12\x0e\n\x06secret\x18\x02 \x01(\t\"\"\n\x0eReleaseRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\"\x11\n\x0fReleaseResponse\"Q\n\x0cRenewRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12/\n\x0ctime_to_live\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\">\n\rRenewResponse\x12-\n\x05lease\x18\x01 \x01(\x0b\x32\x1e.furiosa.proto.broker.v1.Lease\"1\n\rResumeRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\t\"?\n\x0eResumeResponse\x12-\n\x05lease\x18\x01 \x01(\x0b\x32\x1e.furiosa.proto.broker.v1.Lease\"0\n\x0fTransferRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\r\"A\n\x10TransferResponse\x12-\n\x05lease\x18\x01 \x01(\x0b\x32\x1e.furiosa.proto.broker.v1.Lease\"\x13\n\x11ListLeasesRequest\"\x88\x01\n\x12ListLeasesResponse\x12.\n\x06leases\x18\x01 \x03(\x0b\x32\x1e.furiosa.proto.broker.v1.Lease\x12\x30\n\x07waiters\x18\x02 \x03(\x0b\x32\x1f.furiosa.proto.broker.v1.Waiter\x12\x10\n\x08revision\x18\x03 \x01(\x04\",\n\x12WatchLeasesRequest\x12\x16\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x04\"\x89\x01\n\x13WatchLeasesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12.\n\x06leases\x18\x02 \x03(\x0b\x32\x1e.furiosa.proto.broker.v1.Lease\x12\x30\n\x07waiters\x18\x03 \x03(\x0b\x32\x1f.furiosa.proto.broker.v1.Waiter*b\n\x0cQueueNotices\x12\x1d\n\x19QUEUE_NOTICES_UNSPECIFIED\x10\x00\x12\x16\n\x12QUEUE_NOTICES_NONE\x10\x01\x12\x1b\n\x17QUEUE_NOTICES_ON_CHANGE\x10\x02\x32\x9f\x05\n\x06Leases\x12\\\n\x07\x41\x63quire\x12\'.furiosa.proto.broker.v1.AcquireRequest\x1a(.furiosa.proto.broker.v1.AcquireResponse\x12\\\n\x07Release\x12\'.furiosa.proto.broker.v1.ReleaseRequest\x1a(.furiosa.proto.broker.v1.ReleaseResponse\x12V\n\x05Renew\x12%.furiosa.proto.broker.v1.RenewRequest\x1a&.furiosa.proto.broker.v1.RenewResponse\x12Y\n\x06Resume\x12&.furiosa.proto.broker.v1.ResumeRequest\x1a\'.furiosa.proto.broker.v1.ResumeResponse\x12_\n\x08Transfer\x12(.furiosa.proto.broker.v1.TransferRequest\x1a).furiosa.proto.broker.v1.TransferResponse\x12_\n\x04List\x12*.furiosa.proto.broker.v1.ListLeasesRequest\x1a+.furiosa.proto.broker.v1.ListLeasesResponse\x12\x64\n\x05Watch\x12+.furiosa.proto.broker.v1.WatchLeasesRequest\x1a,.furiosa.proto.broker.v1.WatchLeasesResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'furiosa.proto.broker.v1.leases_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACQUIREREQUEST']._serialized_start=134
-  _globals['_ACQUIREREQUEST']._serialized_end=218
-  _globals['_ACQUIRERESPONSE']._serialized_start=220
-  _globals['_ACQUIRERESPONSE']._serialized_end=284
-  _globals['_RELEASEREQUEST']._serialized_start=286
-  _globals['_RELEASEREQUEST']._serialized_end=320
-  _globals['_RELEASERESPONSE']._serialized_start=322
-  _globals['_RELEASERESPONSE']._serialized_end=339
-  _globals['_LISTLEASESREQUEST']._serialized_start=341
-  _globals['_LISTLEASESREQUEST']._serialized_end=360
-  _globals['_LISTLEASESRESPONSE']._serialized_start=362
-  _globals['_LISTLEASESRESPONSE']._serialized_end=430
-  _globals['_WATCHLEASESREQUEST']._serialized_start=432
-  _globals['_WATCHLEASESREQUEST']._serialized_end=452
-  _globals['_WATCHLEASESRESPONSE']._serialized_start=454
-  _globals['_WATCHLEASESRESPONSE']._serialized_end=541
-  _globals['_LEASES']._serialized_start=544
-  _globals['_LEASES']._serialized_end=939
+  _globals['_QUEUENOTICES']._serialized_start=1274
+  _globals['_QUEUENOTICES']._serialized_end=1372
+  _globals['_ACQUIREREQUEST']._serialized_start=135
+  _globals['_ACQUIREREQUEST']._serialized_end=409
+  _globals['_ACQUIRERESPONSE']._serialized_start=411
+  _globals['_ACQUIRERESPONSE']._serialized_end=491
+  _globals['_RELEASEREQUEST']._serialized_start=493
+  _globals['_RELEASEREQUEST']._serialized_end=527
+  _globals['_RELEASERESPONSE']._serialized_start=529
+  _globals['_RELEASERESPONSE']._serialized_end=546
+  _globals['_RENEWREQUEST']._serialized_start=548
+  _globals['_RENEWREQUEST']._serialized_end=629
+  _globals['_RENEWRESPONSE']._serialized_start=631
+  _globals['_RENEWRESPONSE']._serialized_end=693
+  _globals['_RESUMEREQUEST']._serialized_start=695
+  _globals['_RESUMEREQUEST']._serialized_end=744
+  _globals['_RESUMERESPONSE']._serialized_start=746
+  _globals['_RESUMERESPONSE']._serialized_end=809
+  _globals['_TRANSFERREQUEST']._serialized_start=811
+  _globals['_TRANSFERREQUEST']._serialized_end=859
+  _globals['_TRANSFERRESPONSE']._serialized_start=861
+  _globals['_TRANSFERRESPONSE']._serialized_end=926
+  _globals['_LISTLEASESREQUEST']._serialized_start=928
+  _globals['_LISTLEASESREQUEST']._serialized_end=947
+  _globals['_LISTLEASESRESPONSE']._serialized_start=950
+  _globals['_LISTLEASESRESPONSE']._serialized_end=1086
+  _globals['_WATCHLEASESREQUEST']._serialized_start=1088
+  _globals['_WATCHLEASESREQUEST']._serialized_end=1132
+  _globals['_WATCHLEASESRESPONSE']._serialized_start=1135
+  _globals['_WATCHLEASESRESPONSE']._serialized_end=1272
+  _globals['_LEASES']._serialized_start=1375
+  _globals['_LEASES']._serialized_end=2046
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ import furiosa.proto.broker.v1.types_pb2
 import google.protobuf.descriptor
 import google.protobuf.duration_pb2
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import sys
 import typing
@@ -20,26 +21,68 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _QueueNotices:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _QueueNoticesEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_QueueNotices.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    QUEUE_NOTICES_UNSPECIFIED: _QueueNotices.ValueType  # 0
+    """none"""
+    QUEUE_NOTICES_NONE: _QueueNotices.ValueType  # 1
+    QUEUE_NOTICES_ON_CHANGE: _QueueNotices.ValueType  # 2
+    """when it starts to wait and when its position changes, at most one a second"""
+
+class QueueNotices(_QueueNotices, metaclass=_QueueNoticesEnumTypeWrapper): ...
+
+QUEUE_NOTICES_UNSPECIFIED: QueueNotices.ValueType  # 0
+"""none"""
+QUEUE_NOTICES_NONE: QueueNotices.ValueType  # 1
+QUEUE_NOTICES_ON_CHANGE: QueueNotices.ValueType  # 2
+"""when it starts to wait and when its position changes, at most one a second"""
+Global___QueueNotices: typing_extensions.TypeAlias = QueueNotices
+
 @typing.final
 class AcquireRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     DEVICE_SPEC_FIELD_NUMBER: builtins.int
     WAIT_LIMIT_FIELD_NUMBER: builtins.int
+    TIME_TO_LIVE_FIELD_NUMBER: builtins.int
+    LINGER_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
+    QUEUE_NOTICES_FIELD_NUMBER: builtins.int
     device_spec: builtins.str
     """e.g. "warboy(2)*1", "npu:0:1", "npu0pe0-1" """
+    priority: builtins.int
+    """Absent: the tenant's usual one. Higher is served first."""
+    queue_notices: Global___QueueNotices.ValueType
+    """Queued notices about the position in the queue are wanted (see handoff.proto)."""
     @property
     def wait_limit(self) -> google.protobuf.duration_pb2.Duration:
-        """How long to wait in the queue, first come first served. Absent or zero: not at all."""
+        """How long to wait in the queue. Absent or zero: not at all."""
+
+    @property
+    def time_to_live(self) -> google.protobuf.duration_pb2.Duration:
+        """After so long without a renewal the lease expires. Absent or zero: it holds until released."""
+
+    @property
+    def linger(self) -> google.protobuf.duration_pb2.Duration:
+        """How long the lease outlives its connection, waiting for Resume. Absent or zero: not at all."""
 
     def __init__(
         self,
         *,
         device_spec: builtins.str = ...,
         wait_limit: google.protobuf.duration_pb2.Duration | None = ...,
+        time_to_live: google.protobuf.duration_pb2.Duration | None = ...,
+        linger: google.protobuf.duration_pb2.Duration | None = ...,
+        priority: builtins.int | None = ...,
+        queue_notices: Global___QueueNotices.ValueType = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["wait_limit", b"wait_limit"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["device_spec", b"device_spec", "wait_limit", b"wait_limit"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_priority", b"_priority", "linger", b"linger", "priority", b"priority", "time_to_live", b"time_to_live", "wait_limit", b"wait_limit"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_priority", b"_priority", "device_spec", b"device_spec", "linger", b"linger", "priority", b"priority", "queue_notices", b"queue_notices", "time_to_live", b"time_to_live", "wait_limit", b"wait_limit"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_priority", b"_priority"]) -> typing.Literal["priority"] | None: ...
 
 Global___AcquireRequest: typing_extensions.TypeAlias = AcquireRequest
 
@@ -48,15 +91,19 @@ class AcquireResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     LEASE_FIELD_NUMBER: builtins.int
+    SECRET_FIELD_NUMBER: builtins.int
+    secret: builtins.str
+    """of a lease that lingers: what Resume needs; lower-case hex of 32 random bytes"""
     @property
     def lease(self) -> furiosa.proto.broker.v1.types_pb2.Lease: ...
     def __init__(
         self,
         *,
         lease: furiosa.proto.broker.v1.types_pb2.Lease | None = ...,
+        secret: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["lease", b"lease"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["lease", b"lease"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["lease", b"lease", "secret", b"secret"]) -> None: ...
 
 Global___AcquireResponse: typing_extensions.TypeAlias = AcquireResponse
 
@@ -86,6 +133,116 @@ class ReleaseResponse(google.protobuf.message.Message):
 Global___ReleaseResponse: typing_extensions.TypeAlias = ReleaseResponse
 
 @typing.final
+class RenewRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASE_ID_FIELD_NUMBER: builtins.int
+    TIME_TO_LIVE_FIELD_NUMBER: builtins.int
+    lease_id: builtins.str
+    @property
+    def time_to_live(self) -> google.protobuf.duration_pb2.Duration:
+        """absent: as long as before"""
+
+    def __init__(
+        self,
+        *,
+        lease_id: builtins.str = ...,
+        time_to_live: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["time_to_live", b"time_to_live"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["lease_id", b"lease_id", "time_to_live", b"time_to_live"]) -> None: ...
+
+Global___RenewRequest: typing_extensions.TypeAlias = RenewRequest
+
+@typing.final
+class RenewResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: builtins.int
+    @property
+    def lease(self) -> furiosa.proto.broker.v1.types_pb2.Lease: ...
+    def __init__(
+        self,
+        *,
+        lease: furiosa.proto.broker.v1.types_pb2.Lease | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["lease", b"lease"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["lease", b"lease"]) -> None: ...
+
+Global___RenewResponse: typing_extensions.TypeAlias = RenewResponse
+
+@typing.final
+class ResumeRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASE_ID_FIELD_NUMBER: builtins.int
+    SECRET_FIELD_NUMBER: builtins.int
+    lease_id: builtins.str
+    secret: builtins.str
+    def __init__(
+        self,
+        *,
+        lease_id: builtins.str = ...,
+        secret: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["lease_id", b"lease_id", "secret", b"secret"]) -> None: ...
+
+Global___ResumeRequest: typing_extensions.TypeAlias = ResumeRequest
+
+@typing.final
+class ResumeResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: builtins.int
+    @property
+    def lease(self) -> furiosa.proto.broker.v1.types_pb2.Lease: ...
+    def __init__(
+        self,
+        *,
+        lease: furiosa.proto.broker.v1.types_pb2.Lease | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["lease", b"lease"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["lease", b"lease"]) -> None: ...
+
+Global___ResumeResponse: typing_extensions.TypeAlias = ResumeResponse
+
+@typing.final
+class TransferRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASE_ID_FIELD_NUMBER: builtins.int
+    PID_FIELD_NUMBER: builtins.int
+    lease_id: builtins.str
+    pid: builtins.int
+    """in the broker's pid namespace"""
+    def __init__(
+        self,
+        *,
+        lease_id: builtins.str = ...,
+        pid: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["lease_id", b"lease_id", "pid", b"pid"]) -> None: ...
+
+Global___TransferRequest: typing_extensions.TypeAlias = TransferRequest
+
+@typing.final
+class TransferResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASE_FIELD_NUMBER: builtins.int
+    @property
+    def lease(self) -> furiosa.proto.broker.v1.types_pb2.Lease: ...
+    def __init__(
+        self,
+        *,
+        lease: furiosa.proto.broker.v1.types_pb2.Lease | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["lease", b"lease"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["lease", b"lease"]) -> None: ...
+
+Global___TransferResponse: typing_extensions.TypeAlias = TransferResponse
+
+@typing.final
 class ListLeasesRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -100,14 +257,22 @@ class ListLeasesResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     LEASES_FIELD_NUMBER: builtins.int
+    WAITERS_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    """where a Watch goes on without a gap"""
     @property
     def leases(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[furiosa.proto.broker.v1.types_pb2.Lease]: ...
+    @property
+    def waiters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[furiosa.proto.broker.v1.types_pb2.Waiter]: ...
     def __init__(
         self,
         *,
         leases: collections.abc.Iterable[furiosa.proto.broker.v1.types_pb2.Lease] | None = ...,
+        waiters: collections.abc.Iterable[furiosa.proto.broker.v1.types_pb2.Waiter] | None = ...,
+        revision: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["leases", b"leases"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["leases", b"leases", "revision", b"revision", "waiters", b"waiters"]) -> None: ...
 
 Global___ListLeasesResponse: typing_extensions.TypeAlias = ListLeasesResponse
 
@@ -115,9 +280,15 @@ Global___ListLeasesResponse: typing_extensions.TypeAlias = ListLeasesResponse
 class WatchLeasesRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    AFTER_REVISION_FIELD_NUMBER: builtins.int
+    after_revision: builtins.int
+    """0: from the present state on"""
     def __init__(
         self,
+        *,
+        after_revision: builtins.int = ...,
     ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_revision", b"after_revision"]) -> None: ...
 
 Global___WatchLeasesRequest: typing_extensions.TypeAlias = WatchLeasesRequest
 
@@ -127,16 +298,20 @@ class WatchLeasesResponse(google.protobuf.message.Message):
 
     REVISION_FIELD_NUMBER: builtins.int
     LEASES_FIELD_NUMBER: builtins.int
+    WAITERS_FIELD_NUMBER: builtins.int
     revision: builtins.int
-    """grows with every change; starts anew with the broker"""
+    """grows with every change, also over restarts of the broker"""
     @property
     def leases(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[furiosa.proto.broker.v1.types_pb2.Lease]: ...
+    @property
+    def waiters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[furiosa.proto.broker.v1.types_pb2.Waiter]: ...
     def __init__(
         self,
         *,
         revision: builtins.int = ...,
         leases: collections.abc.Iterable[furiosa.proto.broker.v1.types_pb2.Lease] | None = ...,
+        waiters: collections.abc.Iterable[furiosa.proto.broker.v1.types_pb2.Waiter] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["leases", b"leases", "revision", b"revision"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["leases", b"leases", "revision", b"revision", "waiters", b"waiters"]) -> None: ...
 
 Global___WatchLeasesResponse: typing_extensions.TypeAlias = WatchLeasesResponse

@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class LeasesStub(object):
-    """Exclusive use of device files. Acquire and Release need a session (see handoff.proto); the lease
-    belongs to the session's process and ends with it.
+    """Exclusive use of device files. All but List and Watch need a session (see handoff.proto and
+    sessions.proto); a lease belongs to the session's process, and ends with it unless its terms say
+    otherwise.
     """
 
     def __init__(self, channel):
@@ -46,6 +47,21 @@ class LeasesStub(object):
                 request_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.ReleaseRequest.SerializeToString,
                 response_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.ReleaseResponse.FromString,
                 _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/furiosa.proto.broker.v1.Leases/Renew',
+                request_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.RenewRequest.SerializeToString,
+                response_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.RenewResponse.FromString,
+                _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/furiosa.proto.broker.v1.Leases/Resume',
+                request_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.ResumeResponse.FromString,
+                _registered_method=True)
+        self.Transfer = channel.unary_unary(
+                '/furiosa.proto.broker.v1.Leases/Transfer',
+                request_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.TransferRequest.SerializeToString,
+                response_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.TransferResponse.FromString,
+                _registered_method=True)
         self.List = channel.unary_unary(
                 '/furiosa.proto.broker.v1.Leases/List',
                 request_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.ListLeasesRequest.SerializeToString,
@@ -59,14 +75,18 @@ class LeasesStub(object):
 
 
 class LeasesServicer(object):
-    """Exclusive use of device files. Acquire and Release need a session (see handoff.proto); the lease
-    belongs to the session's process and ends with it.
+    """Exclusive use of device files. All but List and Watch need a session (see handoff.proto and
+    sessions.proto); a lease belongs to the session's process, and ends with it unless its terms say
+    otherwise.
     """
 
     def Acquire(self, request, context):
         """Grants every device file the specification asks for, or none.
         RESOURCE_EXHAUSTED / DEVICE_BUSY: held by others for longer than the wait limit.
+        RESOURCE_EXHAUSTED / LIMIT_EXCEEDED: more than the tenant may have, or asks too often.
+        UNAVAILABLE / DEVICE_UNAVAILABLE: the devices are not fit for use or cordoned, for as long.
         NOT_FOUND / UNKNOWN_DEVICE: no such devices here, however long one waits.
+        PERMISSION_DENIED / NOT_ALLOWED: devices the tenant may not use.
         INVALID_ARGUMENT / BAD_DEVICE_SPEC: the text does not follow the grammar.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -80,15 +100,38 @@ class LeasesServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Renew(self, request, context):
+        """Starts the time to live anew, with another length if one is given.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
+        """Takes over a lease whose connection is gone, or that another process holds: the secret proves the
+        right. The session's own process needs no secret for a DETACHED lease of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Transfer(self, request, context):
+        """Hands a lease to a descendant process that has a session; the caller then no longer holds it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def List(self, request, context):
-        """Leases that have not ended, oldest first.
+        """Leases that have not ended, oldest first, and who waits, in the order of the queue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Watch(self, request, context):
-        """The leases now, then again after each change.
+        """The same now, or as soon as it is newer than `after_revision`, then again after changes. A slow
+        reader sees fewer, later states and never holds the broker up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,6 +149,21 @@ def add_LeasesServicer_to_server(servicer, server):
                     servicer.Release,
                     request_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.ReleaseRequest.FromString,
                     response_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.ReleaseResponse.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.RenewRequest.FromString,
+                    response_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.RenewResponse.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.ResumeRequest.FromString,
+                    response_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.ResumeResponse.SerializeToString,
+            ),
+            'Transfer': grpc.unary_unary_rpc_method_handler(
+                    servicer.Transfer,
+                    request_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.TransferRequest.FromString,
+                    response_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.TransferResponse.SerializeToString,
             ),
             'List': grpc.unary_unary_rpc_method_handler(
                     servicer.List,
@@ -126,8 +184,9 @@ def add_LeasesServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Leases(object):
-    """Exclusive use of device files. Acquire and Release need a session (see handoff.proto); the lease
-    belongs to the session's process and ends with it.
+    """Exclusive use of device files. All but List and Watch need a session (see handoff.proto and
+    sessions.proto); a lease belongs to the session's process, and ends with it unless its terms say
+    otherwise.
     """
 
     @staticmethod
@@ -174,6 +233,87 @@ class Leases(object):
             '/furiosa.proto.broker.v1.Leases/Release',
             furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.ReleaseRequest.SerializeToString,
             furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.ReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/furiosa.proto.broker.v1.Leases/Renew',
+            furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.RenewRequest.SerializeToString,
+            furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.RenewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/furiosa.proto.broker.v1.Leases/Resume',
+            furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.ResumeRequest.SerializeToString,
+            furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.ResumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Transfer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/furiosa.proto.broker.v1.Leases/Transfer',
+            furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.TransferRequest.SerializeToString,
+            furiosa_dot_proto_dot_broker_dot_v1_dot_leases__pb2.TransferResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,6 +57,54 @@ _LeasesReleaseType = typing_extensions.TypeVar(
     ],
 )
 
+_LeasesRenewType = typing_extensions.TypeVar(
+    '_LeasesRenewType',
+    grpc.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.leases_pb2.RenewRequest,
+        furiosa.proto.broker.v1.leases_pb2.RenewResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.leases_pb2.RenewRequest,
+        furiosa.proto.broker.v1.leases_pb2.RenewResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.leases_pb2.RenewRequest,
+        furiosa.proto.broker.v1.leases_pb2.RenewResponse,
+    ],
+)
+
+_LeasesResumeType = typing_extensions.TypeVar(
+    '_LeasesResumeType',
+    grpc.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.leases_pb2.ResumeRequest,
+        furiosa.proto.broker.v1.leases_pb2.ResumeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.leases_pb2.ResumeRequest,
+        furiosa.proto.broker.v1.leases_pb2.ResumeResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.leases_pb2.ResumeRequest,
+        furiosa.proto.broker.v1.leases_pb2.ResumeResponse,
+    ],
+)
+
+_LeasesTransferType = typing_extensions.TypeVar(
+    '_LeasesTransferType',
+    grpc.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.leases_pb2.TransferRequest,
+        furiosa.proto.broker.v1.leases_pb2.TransferResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.leases_pb2.TransferRequest,
+        furiosa.proto.broker.v1.leases_pb2.TransferResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.leases_pb2.TransferRequest,
+        furiosa.proto.broker.v1.leases_pb2.TransferResponse,
+    ],
+)
+
 _LeasesListType = typing_extensions.TypeVar(
     '_LeasesListType',
     grpc.UnaryUnaryMultiCallable[
@@ -89,9 +137,10 @@ _LeasesWatchType = typing_extensions.TypeVar(
     ],
 )
 
-class LeasesStub(typing.Generic[_LeasesAcquireType, _LeasesReleaseType, _LeasesListType, _LeasesWatchType]):
-    """Exclusive use of device files. Acquire and Release need a session (see handoff.proto); the lease
-    belongs to the session's process and ends with it.
+class LeasesStub(typing.Generic[_LeasesAcquireType, _LeasesReleaseType, _LeasesRenewType, _LeasesResumeType, _LeasesTransferType, _LeasesListType, _LeasesWatchType]):
+    """Exclusive use of device files. All but List and Watch need a session (see handoff.proto and
+    sessions.proto); a lease belongs to the session's process, and ends with it unless its terms say
+    otherwise.
     """
 
     @typing.overload
@@ -103,6 +152,18 @@ class LeasesStub(typing.Generic[_LeasesAcquireType, _LeasesReleaseType, _LeasesL
         grpc.UnaryUnaryMultiCallable[
             furiosa.proto.broker.v1.leases_pb2.ReleaseRequest,
             furiosa.proto.broker.v1.leases_pb2.ReleaseResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            furiosa.proto.broker.v1.leases_pb2.RenewRequest,
+            furiosa.proto.broker.v1.leases_pb2.RenewResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            furiosa.proto.broker.v1.leases_pb2.ResumeRequest,
+            furiosa.proto.broker.v1.leases_pb2.ResumeResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            furiosa.proto.broker.v1.leases_pb2.TransferRequest,
+            furiosa.proto.broker.v1.leases_pb2.TransferResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             furiosa.proto.broker.v1.leases_pb2.ListLeasesRequest,
@@ -125,6 +186,18 @@ class LeasesStub(typing.Generic[_LeasesAcquireType, _LeasesReleaseType, _LeasesL
             furiosa.proto.broker.v1.leases_pb2.ReleaseResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            furiosa.proto.broker.v1.leases_pb2.RenewRequest,
+            furiosa.proto.broker.v1.leases_pb2.RenewResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            furiosa.proto.broker.v1.leases_pb2.ResumeRequest,
+            furiosa.proto.broker.v1.leases_pb2.ResumeResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            furiosa.proto.broker.v1.leases_pb2.TransferRequest,
+            furiosa.proto.broker.v1.leases_pb2.TransferResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             furiosa.proto.broker.v1.leases_pb2.ListLeasesRequest,
             furiosa.proto.broker.v1.leases_pb2.ListLeasesResponse,
         ],
@@ -137,18 +210,34 @@ class LeasesStub(typing.Generic[_LeasesAcquireType, _LeasesReleaseType, _LeasesL
     Acquire: _LeasesAcquireType
     """Grants every device file the specification asks for, or none.
     RESOURCE_EXHAUSTED / DEVICE_BUSY: held by others for longer than the wait limit.
+    RESOURCE_EXHAUSTED / LIMIT_EXCEEDED: more than the tenant may have, or asks too often.
+    UNAVAILABLE / DEVICE_UNAVAILABLE: the devices are not fit for use or cordoned, for as long.
     NOT_FOUND / UNKNOWN_DEVICE: no such devices here, however long one waits.
+    PERMISSION_DENIED / NOT_ALLOWED: devices the tenant may not use.
     INVALID_ARGUMENT / BAD_DEVICE_SPEC: the text does not follow the grammar.
     """
 
     Release: _LeasesReleaseType
     """Gives a lease back. Returns when its cores are free."""
 
+    Renew: _LeasesRenewType
+    """Starts the time to live anew, with another length if one is given."""
+
+    Resume: _LeasesResumeType
+    """Takes over a lease whose connection is gone, or that another process holds: the secret proves the
+    right. The session's own process needs no secret for a DETACHED lease of its own.
+    """
+
+    Transfer: _LeasesTransferType
+    """Hands a lease to a descendant process that has a session; the caller then no longer holds it."""
+
     List: _LeasesListType
-    """Leases that have not ended, oldest first."""
+    """Leases that have not ended, oldest first, and who waits, in the order of the queue."""
 
     Watch: _LeasesWatchType
-    """The leases now, then again after each change."""
+    """The same now, or as soon as it is newer than `after_revision`, then again after changes. A slow
+    reader sees fewer, later states and never holds the broker up.
+    """
 
 LeasesAsyncStub: typing_extensions.TypeAlias = LeasesStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -158,6 +247,18 @@ LeasesAsyncStub: typing_extensions.TypeAlias = LeasesStub[
     grpc.aio.UnaryUnaryMultiCallable[
         furiosa.proto.broker.v1.leases_pb2.ReleaseRequest,
         furiosa.proto.broker.v1.leases_pb2.ReleaseResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.leases_pb2.RenewRequest,
+        furiosa.proto.broker.v1.leases_pb2.RenewResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.leases_pb2.ResumeRequest,
+        furiosa.proto.broker.v1.leases_pb2.ResumeResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.leases_pb2.TransferRequest,
+        furiosa.proto.broker.v1.leases_pb2.TransferResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         furiosa.proto.broker.v1.leases_pb2.ListLeasesRequest,
@@ -170,8 +271,9 @@ LeasesAsyncStub: typing_extensions.TypeAlias = LeasesStub[
 ]
 
 class LeasesServicer(metaclass=abc.ABCMeta):
-    """Exclusive use of device files. Acquire and Release need a session (see handoff.proto); the lease
-    belongs to the session's process and ends with it.
+    """Exclusive use of device files. All but List and Watch need a session (see handoff.proto and
+    sessions.proto); a lease belongs to the session's process, and ends with it unless its terms say
+    otherwise.
     """
 
     @abc.abstractmethod
@@ -182,7 +284,10 @@ class LeasesServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[furiosa.proto.broker.v1.leases_pb2.AcquireResponse, collections.abc.Awaitable[furiosa.proto.broker.v1.leases_pb2.AcquireResponse]]:
         """Grants every device file the specification asks for, or none.
         RESOURCE_EXHAUSTED / DEVICE_BUSY: held by others for longer than the wait limit.
+        RESOURCE_EXHAUSTED / LIMIT_EXCEEDED: more than the tenant may have, or asks too often.
+        UNAVAILABLE / DEVICE_UNAVAILABLE: the devices are not fit for use or cordoned, for as long.
         NOT_FOUND / UNKNOWN_DEVICE: no such devices here, however long one waits.
+        PERMISSION_DENIED / NOT_ALLOWED: devices the tenant may not use.
         INVALID_ARGUMENT / BAD_DEVICE_SPEC: the text does not follow the grammar.
         """
 
@@ -195,12 +300,38 @@ class LeasesServicer(metaclass=abc.ABCMeta):
         """Gives a lease back. Returns when its cores are free."""
 
     @abc.abstractmethod
+    def Renew(
+        self,
+        request: furiosa.proto.broker.v1.leases_pb2.RenewRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[furiosa.proto.broker.v1.leases_pb2.RenewResponse, collections.abc.Awaitable[furiosa.proto.broker.v1.leases_pb2.RenewResponse]]:
+        """Starts the time to live anew, with another length if one is given."""
+
+    @abc.abstractmethod
+    def Resume(
+        self,
+        request: furiosa.proto.broker.v1.leases_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[furiosa.proto.broker.v1.leases_pb2.ResumeResponse, collections.abc.Awaitable[furiosa.proto.broker.v1.leases_pb2.ResumeResponse]]:
+        """Takes over a lease whose connection is gone, or that another process holds: the secret proves the
+        right. The session's own process needs no secret for a DETACHED lease of its own.
+        """
+
+    @abc.abstractmethod
+    def Transfer(
+        self,
+        request: furiosa.proto.broker.v1.leases_pb2.TransferRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[furiosa.proto.broker.v1.leases_pb2.TransferResponse, collections.abc.Awaitable[furiosa.proto.broker.v1.leases_pb2.TransferResponse]]:
+        """Hands a lease to a descendant process that has a session; the caller then no longer holds it."""
+
+    @abc.abstractmethod
     def List(
         self,
         request: furiosa.proto.broker.v1.leases_pb2.ListLeasesRequest,
         context: _ServicerContext,
     ) -> typing.Union[furiosa.proto.broker.v1.leases_pb2.ListLeasesResponse, collections.abc.Awaitable[furiosa.proto.broker.v1.leases_pb2.ListLeasesResponse]]:
-        """Leases that have not ended, oldest first."""
+        """Leases that have not ended, oldest first, and who waits, in the order of the queue."""
 
     @abc.abstractmethod
     def Watch(
@@ -208,6 +339,8 @@ class LeasesServicer(metaclass=abc.ABCMeta):
         request: furiosa.proto.broker.v1.leases_pb2.WatchLeasesRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[furiosa.proto.broker.v1.leases_pb2.WatchLeasesResponse], collections.abc.AsyncIterator[furiosa.proto.broker.v1.leases_pb2.WatchLeasesResponse]]:
-        """The leases now, then again after each change."""
+        """The same now, or as soon as it is newer than `after_revision`, then again after changes. A slow
+        reader sees fewer, later states and never holds the broker up.
+        """
 
 def add_LeasesServicer_to_server(servicer: LeasesServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

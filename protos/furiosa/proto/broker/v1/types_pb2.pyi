@@ -81,6 +81,30 @@ DEVICE_HEALTH_ALIVE: DeviceHealth.ValueType  # 1
 DEVICE_HEALTH_DEAD: DeviceHealth.ValueType  # 2
 Global___DeviceHealth: typing_extensions.TypeAlias = DeviceHealth
 
+class _Availability:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _AvailabilityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Availability.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    AVAILABILITY_UNSPECIFIED: _Availability.ValueType  # 0
+    AVAILABILITY_AVAILABLE: _Availability.ValueType  # 1
+    AVAILABILITY_CORDONED: _Availability.ValueType  # 2
+    """by an administrator: nothing new is granted, what is held stays"""
+    AVAILABILITY_UNAVAILABLE: _Availability.ValueType  # 3
+    """not fit for use: Device.reason says why"""
+
+class Availability(_Availability, metaclass=_AvailabilityEnumTypeWrapper):
+    """Whether leases of a card's files are granted."""
+
+AVAILABILITY_UNSPECIFIED: Availability.ValueType  # 0
+AVAILABILITY_AVAILABLE: Availability.ValueType  # 1
+AVAILABILITY_CORDONED: Availability.ValueType  # 2
+"""by an administrator: nothing new is granted, what is held stays"""
+AVAILABILITY_UNAVAILABLE: Availability.ValueType  # 3
+"""not fit for use: Device.reason says why"""
+Global___Availability: typing_extensions.TypeAlias = Availability
+
 class _CoreState:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -92,7 +116,7 @@ class _CoreStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     CORE_STATE_OCCUPIED: _CoreState.ValueType  # 2
     """covered by a lease, also while that lease is being revoked"""
     CORE_STATE_UNAVAILABLE: _CoreState.ValueType  # 3
-    """cannot be leased: the card is dead"""
+    """cannot be leased: the card is not available"""
 
 class CoreState(_CoreState, metaclass=_CoreStateEnumTypeWrapper):
     """Use of one core (PE)."""
@@ -102,7 +126,7 @@ CORE_STATE_AVAILABLE: CoreState.ValueType  # 1
 CORE_STATE_OCCUPIED: CoreState.ValueType  # 2
 """covered by a lease, also while that lease is being revoked"""
 CORE_STATE_UNAVAILABLE: CoreState.ValueType  # 3
-"""cannot be leased: the card is dead"""
+"""cannot be leased: the card is not available"""
 Global___CoreState: typing_extensions.TypeAlias = CoreState
 
 class _LeaseState:
@@ -116,15 +140,27 @@ class _LeaseStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     LEASE_STATE_REVOKING: _LeaseState.ValueType  # 2
     """given back or taken away; its workers are being stopped"""
     LEASE_STATE_ENDED: _LeaseState.ValueType  # 3
+    LEASE_STATE_DETACHED: _LeaseState.ValueType  # 4
+    """its connection is gone; until `ends_at` its owner may come back"""
+    LEASE_STATE_EXPIRING: _LeaseState.ValueType  # 5
+    """its time to live is over; until `ends_at` it may be renewed or released"""
+    LEASE_STATE_RECALLED: _LeaseState.ValueType  # 6
+    """it is taken back; until `ends_at` it may be used and released"""
 
 class LeaseState(_LeaseState, metaclass=_LeaseStateEnumTypeWrapper):
-    """Life of a lease. The cores are free only after ENDED."""
+    """Life of a lease; docs/leases.md draws it. The cores are free only after ENDED."""
 
 LEASE_STATE_UNSPECIFIED: LeaseState.ValueType  # 0
 LEASE_STATE_GRANTED: LeaseState.ValueType  # 1
 LEASE_STATE_REVOKING: LeaseState.ValueType  # 2
 """given back or taken away; its workers are being stopped"""
 LEASE_STATE_ENDED: LeaseState.ValueType  # 3
+LEASE_STATE_DETACHED: LeaseState.ValueType  # 4
+"""its connection is gone; until `ends_at` its owner may come back"""
+LEASE_STATE_EXPIRING: LeaseState.ValueType  # 5
+"""its time to live is over; until `ends_at` it may be renewed or released"""
+LEASE_STATE_RECALLED: LeaseState.ValueType  # 6
+"""it is taken back; until `ends_at` it may be used and released"""
 Global___LeaseState: typing_extensions.TypeAlias = LeaseState
 
 class _DataType:
@@ -200,6 +236,8 @@ class Device(google.protobuf.message.Message):
     POWER_MICROWATTS_FIELD_NUMBER: builtins.int
     CORES_FIELD_NUMBER: builtins.int
     DEVICE_FILES_FIELD_NUMBER: builtins.int
+    AVAILABILITY_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     index: builtins.int
     """the N of npuN"""
     architecture: Global___Architecture.ValueType
@@ -222,6 +260,9 @@ class Device(google.protobuf.message.Message):
     """peak sensor of the card"""
     power_microwatts: builtins.int
     """whole card"""
+    availability: Global___Availability.ValueType
+    reason: builtins.str
+    """of an availability other than AVAILABLE"""
     @property
     def cores(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___CoreStatus]:
         """ascending core number"""
@@ -248,9 +289,11 @@ class Device(google.protobuf.message.Message):
         power_microwatts: builtins.int | None = ...,
         cores: collections.abc.Iterable[Global___CoreStatus] | None = ...,
         device_files: collections.abc.Iterable[builtins.str] | None = ...,
+        availability: Global___Availability.ValueType = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_power_microwatts", b"_power_microwatts", "_temperature_millicelsius", b"_temperature_millicelsius", "power_microwatts", b"power_microwatts", "temperature_millicelsius", b"temperature_millicelsius"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_power_microwatts", b"_power_microwatts", "_temperature_millicelsius", b"_temperature_millicelsius", "architecture", b"architecture", "cores", b"cores", "device_files", b"device_files", "driver_version", b"driver_version", "firmware_version", b"firmware_version", "health", b"health", "index", b"index", "numa_node", b"numa_node", "origin", b"origin", "pci_bdf", b"pci_bdf", "pci_dev", b"pci_dev", "power_microwatts", b"power_microwatts", "serial_number", b"serial_number", "temperature_millicelsius", b"temperature_millicelsius", "uuid", b"uuid"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_power_microwatts", b"_power_microwatts", "_temperature_millicelsius", b"_temperature_millicelsius", "architecture", b"architecture", "availability", b"availability", "cores", b"cores", "device_files", b"device_files", "driver_version", b"driver_version", "firmware_version", b"firmware_version", "health", b"health", "index", b"index", "numa_node", b"numa_node", "origin", b"origin", "pci_bdf", b"pci_bdf", "pci_dev", b"pci_dev", "power_microwatts", b"power_microwatts", "reason", b"reason", "serial_number", b"serial_number", "temperature_millicelsius", b"temperature_millicelsius", "uuid", b"uuid"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_power_microwatts", b"_power_microwatts"]) -> typing.Literal["power_microwatts"] | None: ...
     @typing.overload
@@ -259,8 +302,33 @@ class Device(google.protobuf.message.Message):
 Global___Device: typing_extensions.TypeAlias = Device
 
 @typing.final
+class Container(google.protobuf.message.Message):
+    """A container, as the cgroup of a process tells."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUNTIME_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: builtins.int
+    POD_UID_FIELD_NUMBER: builtins.int
+    runtime: builtins.str
+    """e.g. "containerd", "crio", "docker", "podman" """
+    id: builtins.str
+    pod_uid: builtins.str
+    """empty outside Kubernetes"""
+    def __init__(
+        self,
+        *,
+        runtime: builtins.str = ...,
+        id: builtins.str = ...,
+        pod_uid: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["id", b"id", "pod_uid", b"pod_uid", "runtime", b"runtime"]) -> None: ...
+
+Global___Container: typing_extensions.TypeAlias = Container
+
+@typing.final
 class Owner(google.protobuf.message.Message):
-    """The process behind a session, as the kernel reports it."""
+    """Who is behind a session: a local process, as the kernel reports it, or a remote client."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -269,14 +337,25 @@ class Owner(google.protobuf.message.Message):
     GID_FIELD_NUMBER: builtins.int
     START_TIME_TICKS_FIELD_NUMBER: builtins.int
     COMMAND_LINE_FIELD_NUMBER: builtins.int
+    CONTAINER_FIELD_NUMBER: builtins.int
+    REMOTE_FIELD_NUMBER: builtins.int
+    SUBJECT_FIELD_NUMBER: builtins.int
     pid: builtins.int
-    """in the broker's pid namespace"""
+    """in the broker's pid namespace; 0: remote"""
     uid: builtins.int
     gid: builtins.int
     start_time_ticks: builtins.int
     """field 22 of /proc/<pid>/stat, clock ticks since boot"""
     command_line: builtins.str
-    """arguments joined with one blank"""
+    """arguments joined with one blank; what a remote client calls itself"""
+    remote: builtins.str
+    """"<host>:<port>" of a remote client, else empty"""
+    subject: builtins.str
+    """who a remote client proved to be: certificate subject or token name"""
+    @property
+    def container(self) -> Global___Container:
+        """absent: none"""
+
     def __init__(
         self,
         *,
@@ -285,8 +364,12 @@ class Owner(google.protobuf.message.Message):
         gid: builtins.int = ...,
         start_time_ticks: builtins.int = ...,
         command_line: builtins.str = ...,
+        container: Global___Container | None = ...,
+        remote: builtins.str = ...,
+        subject: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["command_line", b"command_line", "gid", b"gid", "pid", b"pid", "start_time_ticks", b"start_time_ticks", "uid", b"uid"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["container", b"container"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["command_line", b"command_line", "container", b"container", "gid", b"gid", "pid", b"pid", "remote", b"remote", "start_time_ticks", b"start_time_ticks", "subject", b"subject", "uid", b"uid"]) -> None: ...
 
 Global___Owner: typing_extensions.TypeAlias = Owner
 
@@ -301,8 +384,16 @@ class Lease(google.protobuf.message.Message):
     STATE_FIELD_NUMBER: builtins.int
     OWNER_FIELD_NUMBER: builtins.int
     GRANTED_AT_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
+    ENDS_AT_FIELD_NUMBER: builtins.int
+    CAUSE_FIELD_NUMBER: builtins.int
     id: builtins.str
     state: Global___LeaseState.ValueType
+    tenant: builtins.str
+    priority: builtins.int
+    cause: builtins.str
+    """why it is no longer GRANTED; empty while it is"""
     @property
     def device_files(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """in the order of the device specification"""
@@ -313,6 +404,12 @@ class Lease(google.protobuf.message.Message):
     def granted_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """wall clock, for people"""
 
+    @property
+    def ends_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the present state ends by itself: time to live, or the grace of DETACHED, EXPIRING and
+        RECALLED. Wall clock; absent: never.
+        """
+
     def __init__(
         self,
         *,
@@ -321,11 +418,67 @@ class Lease(google.protobuf.message.Message):
         state: Global___LeaseState.ValueType = ...,
         owner: Global___Owner | None = ...,
         granted_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        tenant: builtins.str = ...,
+        priority: builtins.int = ...,
+        ends_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        cause: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["granted_at", b"granted_at", "owner", b"owner"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["device_files", b"device_files", "granted_at", b"granted_at", "id", b"id", "owner", b"owner", "state", b"state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["ends_at", b"ends_at", "granted_at", b"granted_at", "owner", b"owner"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["cause", b"cause", "device_files", b"device_files", "ends_at", b"ends_at", "granted_at", b"granted_at", "id", b"id", "owner", b"owner", "priority", b"priority", "state", b"state", "tenant", b"tenant"]) -> None: ...
 
 Global___Lease: typing_extensions.TypeAlias = Lease
+
+@typing.final
+class Waiter(google.protobuf.message.Message):
+    """A request that waits for its devices."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: builtins.int
+    DEVICE_SPEC_FIELD_NUMBER: builtins.int
+    TENANT_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
+    OWNER_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    DEADLINE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    SESSION_ID_FIELD_NUMBER: builtins.int
+    position: builtins.int
+    """1: nobody is ahead who wants any of the same devices"""
+    device_spec: builtins.str
+    tenant: builtins.str
+    priority: builtins.int
+    """as asked for; who waits long is served as if it were higher"""
+    reason: builtins.str
+    """what it waits for, for people"""
+    session_id: builtins.int
+    @property
+    def owner(self) -> Global___Owner: ...
+    @property
+    def since(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """wall clock"""
+
+    @property
+    def deadline(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """absent: it waits for ever"""
+
+    def __init__(
+        self,
+        *,
+        position: builtins.int = ...,
+        device_spec: builtins.str = ...,
+        tenant: builtins.str = ...,
+        priority: builtins.int = ...,
+        owner: Global___Owner | None = ...,
+        since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        deadline: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        reason: builtins.str = ...,
+        session_id: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["deadline", b"deadline", "owner", b"owner", "since", b"since"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["deadline", b"deadline", "device_spec", b"device_spec", "owner", b"owner", "position", b"position", "priority", b"priority", "reason", b"reason", "session_id", b"session_id", "since", b"since", "tenant", b"tenant"]) -> None: ...
+
+Global___Waiter: typing_extensions.TypeAlias = Waiter
 
 @typing.final
 class Process(google.protobuf.message.Message):
@@ -337,11 +490,14 @@ class Process(google.protobuf.message.Message):
     PID_FIELD_NUMBER: builtins.int
     COMMAND_LINE_FIELD_NUMBER: builtins.int
     LEASE_ID_FIELD_NUMBER: builtins.int
+    REMOTE_FIELD_NUMBER: builtins.int
     device_file: builtins.str
     pid: builtins.int
     command_line: builtins.str
     lease_id: builtins.str
     """empty: the file is held without a lease"""
+    remote: builtins.str
+    """"<host>:<port>" of a remote client, whose pid is 0"""
     def __init__(
         self,
         *,
@@ -349,8 +505,9 @@ class Process(google.protobuf.message.Message):
         pid: builtins.int = ...,
         command_line: builtins.str = ...,
         lease_id: builtins.str = ...,
+        remote: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["command_line", b"command_line", "device_file", b"device_file", "lease_id", b"lease_id", "pid", b"pid"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["command_line", b"command_line", "device_file", b"device_file", "lease_id", b"lease_id", "pid", b"pid", "remote", b"remote"]) -> None: ...
 
 Global___Process: typing_extensions.TypeAlias = Process
 
