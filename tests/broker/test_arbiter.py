@@ -4,17 +4,14 @@ import asyncio
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from furiosa.broker import arbiter as arbiter_module
-from furiosa.broker.arbiter import Arbiter
-from furiosa.broker.changes import Changes
 from furiosa.broker.journal import Journal
-from furiosa.broker.lease import LeaseTable
-from furiosa.common.clock import ManualClock
+from furiosa.broker.lease import Terms
 from furiosa.common.errors import (
     BrokerDraining,
     DeviceBusy,
@@ -25,41 +22,10 @@ from furiosa.common.errors import (
     UnknownLease,
 )
 from furiosa.common.names import DeviceFile
-from furiosa.common.selector import DeviceSpec
-from furiosa.common.views import LeaseEndedNotice, LeaseState, LeaseView
+from furiosa.common.views import LeaseEndedNotice, LeaseRecalledNotice, LeaseState, WaiterView
+from support.arbiters import BOOT, Bench
 from support.owners import FakeSession
-
-FILES = [DeviceFile.parse(t) for t in ("npu0", "npu0pe0", "npu0pe1", "npu0pe0-1")]
-
-
-class Bench:
-    """An arbiter and the levers around it."""
-
-    def __init__(self, folder: Path) -> None:
-        ids = itertools.count()
-        self.path = folder / "journal"
-        self.journal = Journal(self.path)
-        self.journal.recover()
-        self.stopping: dict[str, Callable[[], None]] = {}
-        self.clock = ManualClock(100.0)
-        self.changes = Changes()
-        self.revoking = asyncio.Event()
-        table = LeaseTable(FILES, lambda: f"l{next(ids)}")
-        self.arbiter = Arbiter(
-            table, self.journal, self._stop, clock=self.clock, changes=self.changes
-        )
-
-    def _stop(self, lease: str, stopped: Callable[[], None]) -> None:
-        self.stopping[lease] = stopped
-        self.revoking.set()
-
-    async def acquire(
-        self, who: FakeSession, spec: str = "npu:0:0", wait: float = 0.0
-    ) -> LeaseView:
-        return await self.arbiter.acquire(who.session, DeviceSpec.parse(spec), wait)
-
-    def workers_stopped(self, lease: str) -> None:
-        self.stopping.pop(lease)()
+from support.waiting import until
 
 
 @pytest.fixture
@@ -132,7 +98,7 @@ async def test_a_waiter_gets_what_a_dead_holder_had(bench: Bench) -> None:
     lease = await bench.acquire(dead)
     waiting = asyncio.create_task(bench.acquire(FakeSession(8), wait=math.inf))
     await started(waiting)
-    bench.arbiter.holder_gone(dead.session, "its process died")
+    bench.arbiter.session_gone(dead.session, "its process died")
     await started(waiting)
     bench.workers_stopped(lease.id)
     assert (await waiting).owner.pid == 8
@@ -155,7 +121,7 @@ async def test_a_cancelled_waiter_leaves_nothing(bench: Bench) -> None:
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    bench.arbiter.holder_gone(holder.session, "")
+    bench.arbiter.session_gone(holder.session, "")
     bench.workers_stopped(lease.id)
     assert bench.arbiter.leases() == ()
 
@@ -165,7 +131,7 @@ async def test_a_lease_granted_in_the_moment_of_cancellation_is_given_back(bench
     lease = await bench.acquire(holder)
     waiting = asyncio.create_task(bench.acquire(FakeSession(8), wait=math.inf))
     await started(waiting)
-    bench.arbiter.holder_gone(holder.session, "")
+    bench.arbiter.session_gone(holder.session, "")
     bench.workers_stopped(lease.id)  # grants to the waiter, which has not run yet
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -179,7 +145,7 @@ async def test_draining_gives_grace_then_revokes(bench: Bench) -> None:
     who = FakeSession()
     lease = await bench.acquire(who)
     drain = asyncio.create_task(bench.arbiter.drain(grace=0.0))
-    await bench.revoking.wait()
+    await until(lambda: lease.id in bench.stopping)
     with pytest.raises(BrokerDraining):
         await bench.acquire(FakeSession())
     assert not drain.done()
@@ -192,12 +158,17 @@ async def test_an_owner_who_releases_within_the_grace_is_not_revoked(bench: Benc
     who = FakeSession()
     lease = await bench.acquire(who)
     drain = asyncio.create_task(bench.arbiter.drain(grace=3600))
+    await started(drain)
+    (notice,) = who.notices
+    assert notice == LeaseRecalledNotice(
+        lease.id, "the broker is shutting down", 3600, LeaseState.RECALLED
+    )
     release = asyncio.create_task(bench.arbiter.release(who.session, lease.id))
     await started(release)
     bench.workers_stopped(lease.id)
     await release
     await drain
-    assert who.notices == [LeaseEndedNotice(lease.id, "released by its owner")]
+    assert who.notices[1:] == [LeaseEndedNotice(lease.id, "released by its owner")]
 
 
 async def test_a_grant_that_cannot_be_journalled_is_not_given(
@@ -220,8 +191,8 @@ async def test_a_grant_stands_in_the_journal_before_anybody_is_told(bench: Bench
     lease = await bench.acquire(FakeSession())
     assert lease.id in bench.path.read_text()
     bench.journal.close()
-    (lost,) = Journal(bench.path).recover()
-    assert lost.lease == lease.id
+    (found,) = Journal(bench.path, boot=BOOT).recover()
+    assert found.lease.id == lease.id
 
 
 async def test_watchers_see_every_change(bench: Bench) -> None:
@@ -229,7 +200,7 @@ async def test_watchers_see_every_change(bench: Bench) -> None:
     seen = [await bench.changes.beyond(0)]
     lease = await bench.acquire(who)
     seen.append(await bench.changes.beyond(0))
-    bench.arbiter.holder_gone(who.session, "")
+    bench.arbiter.session_gone(who.session, "")
     seen.append(await bench.changes.beyond(0))
     bench.workers_stopped(lease.id)
     seen.append(await bench.changes.beyond(0))
@@ -245,9 +216,9 @@ async def test_a_lease_that_ends_in_the_moment_of_its_grant_is_still_an_answer(
     lease = await bench.acquire(first)
     waiting = asyncio.ensure_future(bench.acquire(second, wait=math.inf))
     await started(waiting)
-    bench.arbiter.holder_gone(first.session, "gone")
+    bench.arbiter.session_gone(first.session, "gone")
     bench.workers_stopped(lease.id)
-    bench.arbiter.holder_gone(second.session, "gone")
+    bench.arbiter.session_gone(second.session, "gone")
     bench.workers_stopped("l1")
     assert (await waiting).id == "l1"
     with pytest.raises(LeaseEnded):
@@ -273,3 +244,158 @@ async def test_draining_does_not_wait_for_ever_for_a_worker_that_cannot_be_kille
     await bench.acquire(FakeSession(1))
     await asyncio.wait_for(bench.arbiter.drain(0.0), 30)
     assert [lease.state for lease in bench.arbiter.leases()] == [LeaseState.REVOKING]
+
+
+async def test_a_lease_that_is_not_renewed_is_told_then_taken(bench: Bench) -> None:
+    who = FakeSession()
+    lease = await bench.acquire(who, terms=Terms(time_to_live=30.0))
+    bench.pass_time(29.0)
+    bench.arbiter.renew(who.session, lease.id, None)
+    bench.pass_time(29.0)
+    assert bench.arbiter.leases()[0].state is LeaseState.GRANTED
+    bench.pass_time(1.0)
+    cause = "its time to live is over"
+    assert who.notices == [LeaseRecalledNotice(lease.id, cause, 5.0, LeaseState.EXPIRING)]
+    bench.arbiter.renew(who.session, lease.id, 10.0)
+    assert bench.arbiter.leases()[0].state is LeaseState.GRANTED
+    bench.pass_time(10.0)
+    bench.pass_time(5.0)
+    assert who.notices[-1] == LeaseEndedNotice(lease.id, cause)
+    bench.workers_stopped(lease.id)
+    assert bench.arbiter.leases() == ()
+
+
+async def test_a_revoked_lease_cannot_be_renewed_and_ends_after_its_grace(bench: Bench) -> None:
+    who = FakeSession()
+    lease = await bench.acquire(who, terms=Terms(time_to_live=30.0))
+    assert bench.arbiter.revoke(lease.id, "maintenance", 2.0).state is LeaseState.RECALLED
+    with pytest.raises(LeaseEnded, match="maintenance"):
+        bench.arbiter.renew(who.session, lease.id, None)
+    assert bench.arbiter.lease_of(who.session, lease.id).id == lease.id, "it may still be used"
+    bench.pass_time(2.0)
+    with pytest.raises(LeaseEnded, match="maintenance"):
+        bench.arbiter.lease_of(who.session, lease.id)
+
+
+async def test_a_lingering_lease_is_resumed_by_its_secret_from_another_process(
+    bench: Bench,
+) -> None:
+    old, new, thief = (bench.connect(FakeSession(pid)) for pid in (7, 8, 9))
+    lease_id, secret = await bench.acquire_secret(old, "npu:0:0", Terms(linger=60.0))
+    bench.arbiter.session_gone(old.session, "its process hung up")
+    (view,) = bench.arbiter.leases()
+    assert (view.state, view.owner.pid) == (LeaseState.DETACHED, 7)
+    assert bench.detached == [lease_id], "its queues are closed, its workers go on"
+    assert bench.stopping == {}
+    with pytest.raises(NotLeaseOwner):
+        bench.arbiter.resume(thief.session, lease_id, secret[:-1] + "x")
+    resumed = bench.arbiter.resume(new.session, lease_id, secret)
+    assert (resumed.state, resumed.owner.pid) == (LeaseState.GRANTED, 8)
+    with pytest.raises(NotLeaseOwner):
+        bench.arbiter.lease_of(old.session, lease_id)
+    bench.pass_time(100.0)
+    assert bench.arbiter.leases()[0].state is LeaseState.GRANTED
+
+
+async def test_a_lingering_lease_that_nobody_resumes_ends(bench: Bench) -> None:
+    who = bench.connect(FakeSession())
+    await bench.acquire_secret(who, "npu:0:0", Terms(linger=60.0))
+    bench.arbiter.session_gone(who.session, "its process hung up")
+    bench.pass_time(60.0)
+    assert list(bench.stopping) == ["l0"]
+
+
+async def test_the_same_process_gets_its_detached_lease_back_without_a_secret(
+    bench: Bench,
+) -> None:
+    first = bench.connect(FakeSession(7))
+    lease_id, _ = await bench.acquire_secret(first, "npu:0:0", Terms(linger=60.0))
+    bench.arbiter.session_gone(first.session, "hung up")
+    again = bench.connect(FakeSession(7))
+    bench.arbiter.resume(again.session, lease_id, "")
+    assert bench.arbiter.lease_of(again.session, lease_id).holder == again.session.id
+
+
+async def test_a_waiter_is_told_its_place_and_when_that_changes(bench: Bench) -> None:
+    holder, first = FakeSession(1), FakeSession(2)
+    lease = await bench.acquire(holder)
+    ahead = asyncio.create_task(bench.acquire(first, wait=math.inf))
+    await started(ahead)
+    told: list[WaiterView] = []
+    mine = asyncio.create_task(bench.wait_in_line(FakeSession(3), told.append))
+    await started(mine)
+    await asyncio.sleep(0)
+    (view,) = told
+    assert (view.position, view.owner.pid) == (2, 3)
+    assert view.reason == f"npu0pe0 is held by lease {lease.id}"
+    assert [waiter.position for waiter in bench.arbiter.queue()] == [1, 2]
+    for task in (ahead, mine):
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert bench.arbiter.queue() == ()
+
+
+async def test_the_important_preempts_the_unimportant_in_two_phases(bench: Bench) -> None:
+    low = FakeSession(1)
+    lease = await bench.acquire(low, priority=0)
+    high = bench.acquire(FakeSession(2), wait=math.inf, tenant="prod", priority=9, may_preempt=True)
+    waiting = asyncio.create_task(high)
+    await started(waiting)
+    (notice,) = low.notices
+    assert notice == LeaseRecalledNotice(
+        lease.id, "preempted by tenant prod", 5.0, LeaseState.RECALLED
+    )
+    bench.pass_time(5.0)
+    bench.workers_stopped(lease.id)
+    assert (await waiting).owner.pid == 2
+
+
+async def test_a_broker_adopts_the_leases_of_the_living_and_excludes_others(
+    bench: Bench, tmp_path: Path
+) -> None:
+    who = FakeSession(7)
+    lease = await bench.acquire(who, "npu:0:0")
+    bench.journal.close()
+    after = Bench(tmp_path)
+    (record,) = after.found
+    assert after.arbiter.adopt(record, grace=60.0)
+    assert not after.arbiter.adopt(record, grace=60.0), "never twice"
+    with pytest.raises(DeviceBusy) as caught:
+        await after.acquire(FakeSession(8), "npu:0:0-1")
+    assert caught.value.holder_pid == 7
+    back = after.connect(FakeSession(7))
+    assert after.arbiter.resume(back.session, lease.id, "").state is LeaseState.GRANTED
+    after.journal.close()
+
+
+async def test_a_process_that_asks_anew_after_a_restart_gives_up_what_it_had(
+    bench: Bench, tmp_path: Path
+) -> None:
+    who = FakeSession(7)
+    await bench.acquire(who, "npu:0:0")
+    await bench.acquire(who, "npu:0:1")
+    bench.journal.close()
+    after = Bench(tmp_path, stops_at_once=True, ids=itertools.count(10))
+    for record in after.found:
+        after.arbiter.adopt(record, grace=60.0)
+    back = after.connect(FakeSession(7))
+    assert (await after.acquire(back, "npu:0:0")).id == "l10"
+    assert {view.id for view in after.arbiter.leases()} == {"l1", "l10"}, "the other may be resumed"
+    after.journal.close()
+
+
+async def test_an_adopted_lease_ends_when_its_owner_dies_or_stays_away(
+    bench: Bench, tmp_path: Path
+) -> None:
+    await bench.acquire(FakeSession(7), "npu:0:0")
+    await bench.acquire(FakeSession(8), "npu:0:1")
+    bench.journal.close()
+    after = Bench(tmp_path)
+    for record in after.found:
+        after.arbiter.adopt(record, grace=60.0)
+    after.arbiter.process_died(7)
+    assert list(after.stopping) == ["l0"]
+    after.pass_time(60.0)
+    assert list(after.stopping) == ["l0", "l1"]
+    after.journal.close()

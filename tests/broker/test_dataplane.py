@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import tempfile
 import weakref
 from pathlib import Path
 from typing import Any, cast
@@ -68,3 +69,20 @@ async def test_sessions_that_ended_are_not_kept(tmp_path: Path) -> None:
     world.session = FakeSession().session
     gc.collect()
     assert ended() is None
+
+
+async def test_it_is_named_while_it_listens_and_leaves_no_socket() -> None:
+    shared: list[Path] = []
+    folder = Path(tempfile.mkdtemp(prefix="fb", dir="/tmp"))
+    world: Any = None
+    plane = DataPlane(folder / "d", 0o600, "nobody", shared.append, world, world, world)
+    running = asyncio.ensure_future(plane.run())
+    await plane.wait_ready()
+    assert plane.target == f"unix:{folder}/d"
+    assert shared == [folder / "d"]
+    assert (folder / "d").is_socket()
+    running.cancel()
+    await asyncio.wait((running,))
+    assert plane.target == ""
+    assert list(folder.iterdir()) == []
+    folder.rmdir()

@@ -35,7 +35,7 @@ def test_defaults_are_those_of_a_node_with_real_cards() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--emulate", "65"], "emulate is 65, expected 0..64"),
+        (["--emulate", "1025"], "emulate is 1025, expected 0..1024"),
         (["--emulate", "two"], "--emulate is 'two', expected int"),
         (["--log-level", "LOUD"], "log_level is 'LOUD'"),
         (["--socket-mode", "888"], "--socket-mode is '888'"),

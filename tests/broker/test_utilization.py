@@ -1,3 +1,5 @@
+from collections.abc import Mapping, Sequence
+
 from furiosa.broker.devices import CounterReading
 from furiosa.broker.utilization import measure
 from furiosa.common.names import DeviceFile
@@ -18,7 +20,13 @@ async def test_fractions_come_from_the_difference_of_two_readings() -> None:
         ),
         PE1: iter([None, CounterReading(SECOND, SECOND, 5, 5)]),
     }
-    rows = await measure(lambda: [a_lease(PE1, PE0)], lambda file: next(readings[file]), 0.0)
+
+    async def read(
+        files: Sequence[DeviceFile],
+    ) -> Mapping[DeviceFile, CounterReading | None]:
+        return {file: next(readings[file]) for file in files}
+
+    rows = await measure(lambda: [a_lease(PE1, PE0)], read, 0.0)
     assert [row.device_file for row in rows] == [PE0, PE1]
     busy, unknown = rows
     assert (busy.npu_fraction, busy.computation_fraction, busy.io_fraction) == (0.5, 0.25, 0.75)
@@ -28,4 +36,10 @@ async def test_fractions_come_from_the_difference_of_two_readings() -> None:
 
 async def test_only_files_leased_at_both_ends_have_a_row() -> None:
     leases = iter([[a_lease(PE0)], [a_lease(PE1)]])
-    assert await measure(lambda: next(leases), lambda _: None, 0.0) == ()
+
+    async def read(
+        files: Sequence[DeviceFile],
+    ) -> Mapping[DeviceFile, CounterReading | None]:
+        return dict.fromkeys(files)
+
+    assert await measure(lambda: next(leases), read, 0.0) == ()

@@ -4,7 +4,7 @@ from furiosa.broker.devices import discover, read_sensors
 from furiosa.cli.commands import info, list_, ps
 from furiosa.cli.render import draw, json_text, yaml_text
 from furiosa.common.names import DeviceFile
-from furiosa.common.views import CoreState, CoreView, Origin
+from furiosa.common.views import Availability, CoreState, CoreView, Origin, ProcessView
 from support.devtrees import is_file, recorded
 from support.shown_devices import a_device, a_process
 
@@ -235,3 +235,33 @@ def test_ps_for_programs() -> None:
     document = ps.report((a_process("npu0pe0-1", 4242, "python3 app.py"),)).document
     assert json_text(document) == '[{"npu":"npu0pe0-1","pid":4242,"cmd":"python3 app.py"}]\n'
     assert yaml_text(document) == "- npu: npu0pe0-1\n  pid: 4242\n  cmd: python3 app.py\n"
+
+
+def test_a_card_that_grants_nothing_says_why_beside_the_table_and_behind_the_keys() -> None:
+    cores = tuple(CoreView(core, CoreState.UNAVAILABLE) for core in (0, 1))
+    hot = a_device(0, cores=cores, availability=Availability.UNAVAILABLE, reason="over temperature")
+    cordoned = a_device(1, availability=Availability.CORDONED)
+    found = list_.report((hot, cordoned))
+    assert [row[1] for row in found.table.rows] == [
+        "0 (unavailable), 1 (unavailable)", "0 (available), 1 (available)",
+    ]  # fmt: skip
+    assert found.notes == ("npu0 is unavailable: over temperature", "npu1 is cordoned")
+    assert [list(card)[3:] for card in found.document] == [["availability", "reason"]] * 2
+    assert (found.document[0]["availability"], found.document[0]["reason"]) == (
+        "unavailable", "over temperature",
+    )  # fmt: skip
+
+
+def test_ps_shows_clients_elsewhere_and_holders_without_a_lease() -> None:
+    remote = ProcessView(DeviceFile.parse("npu0pe0"), 0, "train", "a1", "10.0.0.7:4711")
+    foreign = ProcessView(DeviceFile.parse("npu1"), 77, "./other", "")
+    found = ps.report((foreign, remote))
+    assert found.table.rows == (
+        ("npu0pe0", "-", "train (10.0.0.7:4711)"),
+        ("npu1", "77", "./other"),
+    )
+    assert found.notes == ("pid 77 holds npu1 without a lease",)
+    assert found.document == (
+        {"npu": "npu0pe0", "pid": 0, "cmd": "train", "remote": "10.0.0.7:4711"},
+        {"npu": "npu1", "pid": 77, "cmd": "./other", "foreign": "true"},
+    )

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from furiosa.cli.compiler_command_line import save
 from furiosa.cli.exitcodes import ExitCode
-from furiosa.cli.furiosa_compiler import main, save
+from furiosa.cli.furiosa_compiler import main
 from furiosa.enf import read
 from support import models
 

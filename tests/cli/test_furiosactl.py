@@ -21,8 +21,17 @@ Basic Commands:
   list       Display NPU device list
   ps         Show processes that hold NPU devices
 
+Broker Commands:
+  leases     Show leases, and who waits for one
+  revoke     Take a lease away
+  cordon     Grant nothing of an NPU any more
+  uncordon   Grant leases of an NPU again
+  drain      Cordon an NPU and take its leases away
+  undrain    The same as uncordon
+  config     Check the broker's configuration files
+
 Options:
-  --broker ADDRESS  where the broker is: unix:/path (default: $FURIOSA_BROKER)
+  --broker ADDRESS  where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)
 
 Usage:
   furiosactl COMMAND

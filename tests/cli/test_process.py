@@ -2,11 +2,18 @@
 
 import os
 import pty
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from furiosa.common import wire
+from furiosa.proto.broker.v1 import leases_pb2
+from support.fake_broker import FakeBroker, fake_broker, replies
+from support.shown_devices import a_lease
 
 TESTS = Path(__file__).parent.parent
 SHOW = """
@@ -38,6 +45,49 @@ print(*sorted(heavy & sys.modules.keys()))
     version, heavy = done.stdout.splitlines()
     assert version.startswith("furiosactl ")
     assert heavy == ""
+
+
+MAIN = "import sys; from furiosa.cli.furiosactl import main; sys.exit(main())"
+HEAVY = """
+import sys
+from furiosa.cli.furiosactl import main
+code = main(sys.argv[1:])
+print(*sorted({"grpc", "numpy", "anyio", "asyncio", "onnx", "tomllib"} & sys.modules.keys()))
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def broker() -> Iterator[FakeBroker]:
+    lease = wire.lease_to_wire(a_lease())
+    with fake_broker(
+        Leases_List=replies(leases_pb2.ListLeasesResponse(leases=[lease])),
+        Leases_Watch=replies(leases_pb2.WatchLeasesResponse(leases=[lease])),
+    ) as broker:
+        yield broker
+
+
+def test_a_local_broker_is_asked_without_a_heavy_library(broker: FakeBroker) -> None:
+    line = [sys.executable, "-c", HEAVY, "--broker", str(broker.address), "leases"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    *_, row, _, heavy = done.stdout.split("\n")[:-1]
+    assert row.startswith("| 5f3a  | npu0pe0-1 | granted |")
+    assert heavy == ""
+
+
+def test_ctrl_c_in_a_watch_is_clean(broker: FakeBroker) -> None:
+    line = [sys.executable, "-c", MAIN, "--broker", str(broker.address)]
+    line += ["leases", "--watch", "--format", "json"]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process:
+        try:
+            assert process.stdout.readline().startswith('[{"lease":"5f3a"')
+            process.send_signal(signal.SIGINT)
+            assert process.communicate() == ("", "")
+        finally:
+            process.kill()
+    assert process.returncode == 130
 
 
 def test_a_reader_that_left_ends_it_quietly() -> None:

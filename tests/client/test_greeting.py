@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from furiosa.client.address import TcpAddress, UnixAddress
+from furiosa.client.address import UnixAddress
 from furiosa.client.sync import Connection
 from furiosa.common.errors import (
     BadArgument,
@@ -70,11 +70,6 @@ def test_nobody_at_the_address(broker: FakeBroker) -> None:
     address = UnixAddress(broker.path + "x")
     with pytest.raises(BrokerUnavailable, match=f"no broker at {address}: No such file"):
         Connection.open(address, client="t")
-
-
-def test_remote_address_is_refused_in_words() -> None:
-    with pytest.raises(BrokerUnavailable, match=r"example\.org:1: remote brokers .* not supported"):
-        Connection.open(TcpAddress("example.org", 1), client="t")
 
 
 def test_environment_says_where(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:

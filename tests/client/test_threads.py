@@ -49,7 +49,7 @@ def broker() -> Iterator[FakeBroker]:
     before = len(os.listdir("/proc/self/fd"))
     with fake_broker(Devices_Utilization=echo, Leases_List=listing) as broker:
         yield broker
-    assert len(os.listdir("/proc/self/fd")) == before, "descriptors were left open"
+    assert len(os.listdir("/proc/self/fd")) <= before, "descriptors were left open"
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import signal
 import pytest
 
 from furiosa.client.sync import Connection
-from furiosa.common.errors import BrokerUnavailable
+from furiosa.common.errors import BrokerUnavailable, DeviceBusy
 from furiosa.common.selector import DeviceSpec
+from furiosa.common.views import LeaseState
 from support.clients import HOLD, Client
 from support.daemon import Daemon
 
@@ -41,10 +42,38 @@ def test_a_killed_broker_is_named_takes_its_processes_along_and_starts_again(
     daemon.wait()
 
     daemon.start()
-    assert f"lease.lost lease={lease.id} device=npu0pe0" in daemon.log
+    assert f"lease.adopted lease={lease.id} device=npu0pe0" in daemon.log
     with Connection.open(client="test") as again:
-        assert again.leases() == ()
+        (found,) = again.leases()
+        assert (found.id, found.state) == (lease.id, LeaseState.DETACHED)
+        assert again.resume(lease.id).state is LeaseState.GRANTED, "its process is back"
+        again.release(lease.id)
         assert again.acquire(PE0).device_files == lease.device_files
+
+
+def test_a_broker_that_comes_back_keeps_the_cores_of_the_living_and_frees_those_of_the_dead(
+    daemon: Daemon,
+) -> None:
+    with (
+        Client(HOLD.format(spec="npu:0:0", megabytes=1), daemon.environ) as living,
+        Client(HOLD.format(spec="npu:0:1", megabytes=1), daemon.environ) as mortal,
+    ):
+        held, lost = living.line(), mortal.line()
+        daemon.signal(signal.SIGKILL)
+        daemon.wait()
+        mortal.kill()
+        mortal.process.wait()
+        daemon.start()
+        assert f"lease.lost lease={lost} device=npu0pe1" in daemon.log
+        with Connection.open(client="test") as other:
+            assert other.acquire(DeviceSpec.parse("npu:0:1")).id != lost
+            with pytest.raises(DeviceBusy) as caught:
+                other.acquire(PE0)
+            assert caught.value.holder_pid == living.pid
+            (detached,) = (lease for lease in other.leases() if lease.id == held)
+            assert detached.state is LeaseState.DETACHED
+            living.kill()
+            assert other.acquire(PE0, wait_limit=60).device_files == detached.device_files
 
 
 def test_sigterm_drains_and_leaves_nothing(daemon: Daemon) -> None:
@@ -54,11 +83,9 @@ def test_sigterm_drains_and_leaves_nothing(daemon: Daemon) -> None:
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 0
         assert ended(children)
-    assert (
-        f'lease.revoking lease={lease} device=npu0pe0 pid={holder.pid} cause="the broker'
-        in daemon.log
-    )
-    assert "lease.ended" in daemon.log
+    cause = 'cause="the broker is shutting down"'
+    assert f"lease.recalled lease={lease} pid={holder.pid} {cause}" in daemon.log
+    assert f"lease.ended lease={lease} device=npu0pe0 pid={holder.pid} held=" in daemon.log
     assert not daemon.socket.exists()
     assert not daemon.handoff.exists()
 

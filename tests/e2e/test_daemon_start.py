@@ -17,9 +17,9 @@ def brokerd(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_bad_setting_is_one_line_and_status_2() -> None:
-    done = brokerd("--emulate", "1000")
+    done = brokerd("--emulate", "2000")
     assert done.returncode == 2
-    assert done.stderr == "furiosa-brokerd: emulate is 1000, expected 0..64\n"
+    assert done.stderr == "furiosa-brokerd: emulate is 2000, expected 0..1024\n"
 
 
 def test_a_folder_that_cannot_be_made_is_one_line_and_status_1(tmp_path: Path) -> None:

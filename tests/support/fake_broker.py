@@ -17,7 +17,8 @@ from furiosa.client.address import UnixAddress
 from furiosa.common.channel import Decoder, encode, receive, send
 from furiosa.common.errors import FuriosaError
 from furiosa.common.status import to_failed
-from furiosa.common.wire import failed_to_wire
+from furiosa.common.views import Notice
+from furiosa.common.wire import failed_to_wire, notice_to_wire
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
 from furiosa.proto.broker.v1 import types_pb2
 
@@ -26,7 +27,7 @@ TOKEN = "ab" * 32
 
 @dataclass
 class Peer:
-    """One client's connection, as a handler sees it."""
+    """One client's connection, as a handler sees it. Who answers later keeps a copy."""
 
     sock: socket.socket
     id: int = 0  # of the call that is being handled
@@ -45,6 +46,12 @@ class Peer:
 
     def fail(self, error: FuriosaError) -> None:
         self.send(pb.Frame(id=self.id, failure=failed_to_wire(to_failed(error))))
+
+    def end(self) -> None:
+        self.send(pb.Frame(id=self.id, end=pb.End()))
+
+    def notify(self, notice: Notice) -> None:
+        self.send(pb.Frame(notice=notice_to_wire(notice)))
 
     def hang_up(self) -> None:
         self.sock.shutdown(socket.SHUT_RDWR)

@@ -28,9 +28,10 @@ from furiosa.common.selector import DeviceSpec
 from furiosa.common.tensor import DType, TensorSpec
 from furiosa.common.views import (
     LeaseEndedNotice,
+    LeaseNotice,
+    LeaseRecalledNotice,
     LeaseState,
     LeaseView,
-    Notice,
     OwnerView,
     ProgramView,
     WorkerDiedNotice,
@@ -85,7 +86,7 @@ class FakeNpu:
         self.seen: list[Submission] = []
         self.go = threading.Event()  # completions are held back while it is clear
         self.go.set()
-        self.notices: list[Notice] = []
+        self.notices: list[LeaseNotice] = []
         self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.dead: BrokerUnavailable | None = None
         self.ended: LeaseEnded | None = None
@@ -123,6 +124,10 @@ class FakeNpu:
             self._stop(list(self.servers))
             self._notify(LeaseEndedNotice("lease-1", cause))
 
+    def recall_lease(self, cause: str = "maintenance", grace: float = 10.0) -> None:
+        with self.lock:
+            self._notify(LeaseRecalledNotice("lease-1", cause, grace, LeaseState.RECALLED))
+
     def die(self) -> None:
         with self.lock:
             self.dead = BrokerUnavailable("unix:/fake", "it closed the connection")
@@ -154,7 +159,7 @@ class FakeNpu:
             server.stop(politely)
             self.finished.append(server)
 
-    def _notify(self, notice: Notice) -> None:
+    def _notify(self, notice: LeaseNotice) -> None:
         self.notices.append(notice)
         os.eventfd_write(self.bell, 1)
 
@@ -295,7 +300,7 @@ class FakeConnection:
         if self._npu.dead is not None:
             raise self._npu.dead
 
-    def take_notices(self, lease_id: str) -> list[Notice]:
+    def take_notices(self, lease_id: str) -> list[LeaseNotice]:
         with self._npu.lock:
             taken, self._npu.notices = self._npu.notices, []
             if self._npu.dead is None and taken:
@@ -344,7 +349,7 @@ class AsyncFakeConnection:
         if self._npu.dead is not None:
             raise self._npu.dead
 
-    def take_notices(self, lease_id: str) -> list[Notice]:
+    def take_notices(self, lease_id: str) -> list[LeaseNotice]:
         return self._blocking.take_notices(lease_id)
 
     async def close(self) -> None:

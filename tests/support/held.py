@@ -38,6 +38,7 @@ class Held:
         self.leases: set[str] = set()
         self.programs: set[int] = set()
         self.queues: set[int] = set()
+        self.streams: set[int] = set()
         self._count = 0
 
     def next(self) -> int:
@@ -54,6 +55,13 @@ class Held:
     def release(self, peer: Peer, request: bytes, fds: tuple[int, ...]) -> None:
         self.leases.remove(leases_pb2.ReleaseRequest.FromString(request).lease_id)
         peer.reply(leases_pb2.ReleaseResponse())
+
+    def watch(self, peer: Peer, request: bytes, fds: tuple[int, ...]) -> None:
+        self.streams.add(peer.id)
+        peer.reply(leases_pb2.WatchLeasesResponse(revision=1))
+
+    def cancel(self, peer: Peer, request: bytes, fds: tuple[int, ...]) -> None:
+        self.streams.discard(peer.id)
 
     def load(self, peer: Peer, request: bytes, fds: tuple[int, ...]) -> None:
         program = ProgramView(self.next(), "a1", "warboy", (), (), 3)

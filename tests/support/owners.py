@@ -3,8 +3,10 @@
 import itertools
 from dataclasses import dataclass, field
 
+from furiosa.broker.owners import ProcessMark
 from furiosa.broker.sessions import Session
-from furiosa.common.views import Notice
+from furiosa.broker.tenants.principal import Principal
+from furiosa.common.views import Notice, OwnerView
 
 _ids = itertools.count(1)
 
@@ -24,6 +26,18 @@ class FakeOwner:
     def key(self) -> int:
         return self.pid
 
+    @property
+    def view(self) -> OwnerView:
+        return OwnerView(self.pid, self.uid, self.gid, self.start_time_ticks, self.command_line)
+
+    @property
+    def principal(self) -> Principal:
+        return Principal(self.uid, self.gid)
+
+    @property
+    def mark(self) -> ProcessMark:
+        return ProcessMark(self.pid, self.uid, self.gid, self.start_time_ticks, self.key)
+
 
 @dataclass
 class FakeSession:
@@ -34,4 +48,5 @@ class FakeSession:
 
     def __post_init__(self) -> None:
         owner = FakeOwner(self.pid, command_line=f"program {self.pid}")
-        self.session = Session(next(_ids), owner, "test", self.notices.append)  # type: ignore[arg-type]  # a fake
+        number = next(_ids)
+        self.session = Session(number, owner, "test", self.notices.append, f"token {number}")

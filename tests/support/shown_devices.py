@@ -1,6 +1,8 @@
 """Devices and processes as a broker shows them, and such a broker without a process behind it."""
 
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, field, replace
 
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import (
@@ -9,7 +11,11 @@ from furiosa.common.views import (
     CoreView,
     DeviceView,
     Health,
+    LeaseOverview,
+    LeaseState,
+    LeaseView,
     Origin,
+    OwnerView,
     ProcessView,
 )
 
@@ -46,15 +52,28 @@ def a_process(
     return ProcessView(DeviceFile.parse(device_file), pid, command_line, lease_id="l")
 
 
+def a_lease(id: str = "5f3a", **changes: object) -> LeaseView:
+    fields: dict[str, object] = {
+        "device_files": (DeviceFile.parse("npu0pe0-1"),),
+        "state": LeaseState.GRANTED,
+        "owner": OwnerView(4242, 1000, 1000, 77, "python3 app.py"),
+        "granted_at": 1_000_000.0,
+        "tenant": "uid:1000",
+    }
+    return LeaseView(id, **{**fields, **changes})  # type: ignore[arg-type]  # as `a_device`
+
+
 @dataclass
 class ShownBroker:
-    """Answers what it was given, or raises `error`; remembers how it was reached."""
+    """Answers what it was given, or raises `error`; remembers how it was reached and told to do."""
 
     held: tuple[DeviceView, ...] = ()
     running: tuple[ProcessView, ...] = ()
     origin: Origin = Origin.HARDWARE
-    error: BaseException | None = None
+    states: Sequence[LeaseOverview] = (LeaseOverview((), (), 1),)
+    error: BaseException | None = None  # of a watch: after its states
     asked_at: list[str | None] = field(default_factory=list)
+    done: list[tuple[object, ...]] = field(default_factory=list)
     closed: int = 0
 
     def connect(self, address: str | None) -> "ShownBroker":
@@ -68,6 +87,37 @@ class ShownBroker:
 
     def processes(self) -> tuple[ProcessView, ...]:
         return self.running
+
+    def overview(self) -> LeaseOverview:
+        return self.states[0]
+
+    def watch_leases(self) -> AbstractContextManager[Iterator[LeaseOverview]]:
+        return closing(self._told())
+
+    def _told(self) -> Generator[LeaseOverview]:
+        yield from self.states
+        if self.error is not None:
+            raise self.error
+
+    def revoke(self, lease_id: str, grace: float | None = None, reason: str = "") -> LeaseView:
+        self._do("revoke", lease_id, grace, reason)
+        (lease,) = (lease for lease in self.overview().leases if lease.id == lease_id)
+        return replace(lease, state=LeaseState.RECALLED, cause=reason)
+
+    def cordon(self, npu: int, reason: str = "") -> None:
+        self._do("cordon", npu, reason)
+
+    def uncordon(self, npu: int) -> None:
+        self._do("uncordon", npu)
+
+    def drain(self, npu: int, grace: float | None = None, reason: str = "") -> int:
+        self._do("drain", npu, grace, reason)
+        return len(self.overview().leases)
+
+    def _do(self, *what: object) -> None:
+        if self.error is not None:
+            raise self.error
+        self.done.append(what)
 
     def close(self) -> None:
         self.closed += 1

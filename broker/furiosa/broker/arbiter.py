@@ -5,63 +5,98 @@ free. Effects that take time (stopping workers) come back as events.
 """
 
 import asyncio
+import hmac
 import itertools
 import logging
 import math
+import secrets
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 from furiosa.broker.changes import Changes
+from furiosa.broker.grants import Grant, Grants
 from furiosa.broker.journal import Journal, Record, now
-from furiosa.broker.lease import (
+from furiosa.broker.lease import Card, Claim, Event, Lease, LeaseTable, Terms
+from furiosa.broker.lease.states import (
+    NOBODY,
+    UNTIL_RELEASED,
+    USABLE,
     Cancelled,
+    CardsChanged,
+    Changed,
+    Closed,
     Draining,
     Effect,
     Elapsed,
     Ended,
-    Event,
+    ForeignHeld,
     Granted,
+    Handed,
     HolderGone,
-    Lease,
-    LeaseTable,
+    Queued,
     Quiesced,
+    Recalled,
     Refused,
     Released,
+    Renewed,
     Requested,
     StopWorkers,
 )
-from furiosa.broker.lease.states import Busy, NoLongerWanted, ShuttingDown, Unknown
-from furiosa.broker.log import event as log_event
+from furiosa.broker.lease_views import LeaseViews
+from furiosa.broker.observers import Observer
+from furiosa.broker.queue_notices import QueueNotices, Tell
+from furiosa.broker.refusals import Refusals
 from furiosa.broker.sessions import Session
+from furiosa.broker.syncing import Syncing
 from furiosa.common.clock import Clock
 from furiosa.common.errors import (
-    BrokerDraining,
-    DeviceBusy,
     FuriosaError,
     LeaseEnded,
     NotLeaseOwner,
     NotRecorded,
-    UnknownDevice,
     UnknownLease,
 )
+from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
-from furiosa.common.views import LeaseEndedNotice, LeaseState, LeaseView
+from furiosa.common.views import (
+    LeaseEndedNotice,
+    LeaseRecalledNotice,
+    LeaseState,
+    LeaseView,
+    WaiterView,
+)
 
 log = logging.getLogger(__name__)
 
-ReleaseWorkers = Callable[[str, Callable[[], None]], None]  # lease id, called when all have stopped
-
 STOP_SECONDS: Final = 10.0  # for workers to be gone when the broker stops; the kernel may be stuck
-MAX_COMMAND: Final = 256  # of a holder, in errors: gRPC's trailers have room for 8 KiB in all
 MAX_ENDED: Final = 1024  # causes of ended leases that are remembered for late callers
 
 
 @dataclass(frozen=True, slots=True)
-class _Grant:
+class Workers:
+    """What the arbiter asks of those who run the workers of a lease."""
+
+    stop: Callable[[str, Callable[[], None]], None]  # lease; called when all have stopped
+    detach_queues: Callable[[str], None]  # its client is gone, its programs stay
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """`secret` resumes a lease that lingers; empty for others."""
+
+    lease: LeaseView
+    secret: str
+
+
+@dataclass(slots=True)
+class _Request:
     session: Session
-    granted_at: float  # wall clock
+    claim: Claim
+    answer: "asyncio.Future[Acquired]"
+    since: float  # wall clock
+    on_queued: Tell | None
 
 
 class Arbiter:
@@ -71,47 +106,76 @@ class Arbiter:
         self,
         table: LeaseTable,
         journal: Journal,
-        release_workers: ReleaseWorkers,
+        workers: Workers,
+        observer: Observer,
         *,
         clock: Clock,
         changes: Changes,
     ) -> None:
         self._table = table
         self._journal = journal
-        self._release_workers = release_workers
+        self._workers = workers
+        self._observer = observer
         self._clock = clock
         self._changes = changes
+        self._syncing = Syncing(journal, observer.journal_synced)
         self._inbox: deque[Event] = deque()
         self._handling = False
         self._numbers = itertools.count(1)
-        self._answers: dict[int, asyncio.Future[LeaseView]] = {}
-        self._requesters: dict[int, Session] = {}
-        self._grants: dict[str, _Grant] = {}
+        self._requests: dict[int, _Request] = {}
+        self._grants = Grants()
         self._endings: dict[str, asyncio.Future[None]] = {}
-        self._causes: dict[str, str] = {}  # of leases that are ending or have ended
+        self._causes: dict[str, str] = {}  # of leases that have ended
+        self._sessions: dict[int, Session] = {}
+        self._refusals = Refusals(self._grants)
+        self._views = LeaseViews(self._grants, self._refusals, clock)
+        self._notices = QueueNotices(self._queue)
         self._timer: asyncio.TimerHandle | None = None
+        self._due = math.inf  # when it goes off
 
-    async def acquire(self, session: Session, spec: DeviceSpec, wait_limit: float) -> LeaseView:
+    async def acquire(
+        self,
+        session: Session,
+        spec: DeviceSpec,
+        wait_limit: float,
+        claim: Claim,
+        *,
+        priority: int = 0,
+        terms: Terms = UNTIL_RELEASED,
+        on_queued: Tell | None = None,
+    ) -> Acquired:
         """A lease on all files of `spec`. `wait_limit` in seconds: 0 refuses at once, inf waits.
 
-        Cancelling the call leaves nothing behind: a lease granted in that moment is released.
-        Raises: DeviceBusy, UnknownDevice, BrokerDraining, NotRecorded.
+        `on_queued` is told where it waits, if it has to. Cancelling the call leaves nothing behind: a lease
+        granted in that moment is released.
+        Raises: DeviceBusy, DeviceUnavailable, UnknownDevice, LimitExceeded, NotAllowed, BrokerDraining,
+        NotRecorded.
         """
+        self._give_up_for(session, spec)
         request = next(self._numbers)
-        answer: asyncio.Future[LeaseView] = asyncio.get_running_loop().create_future()
-        self._answers[request], self._requesters[request] = answer, session
+        answer: asyncio.Future[Acquired] = asyncio.get_running_loop().create_future()
+        self._requests[request] = _Request(session, claim, answer, now(), on_queued)
         deadline = self._clock() + wait_limit if wait_limit > 0 else None
-        self._post(Requested(request, session.id, spec, deadline))
+        self._post(Requested(request, session.id, spec, deadline, claim, priority, terms))
         try:
             return await answer
         except asyncio.CancelledError:
             self._post(Cancelled(request))
             if answer.done() and not answer.cancelled() and answer.exception() is None:
-                self._post(Released(answer.result().id, "the request was cancelled"))
+                self._post(Released(answer.result().lease.id, "the request was cancelled"))
             raise
         finally:
-            self._answers.pop(request, None)
-            self._requesters.pop(request, None)
+            del self._requests[request]
+            self._notices.left(request)
+
+    def _give_up_for(self, session: Session, spec: DeviceSpec) -> None:
+        """A process that asks for cores anew, instead of resuming the lease that it has on them from
+        before a restart, will not come back for it.
+        """
+        for lease_id in self._grants.detached(session.owner.key):
+            lease = self._table.get(lease_id)
+            if lease is not None and lease.terms.linger == 0 and spec.may_want(lease.files):
+                self._post(Released(lease_id, "its owner asked for devices anew"))
 
     async def release(self, session: Session, lease_id: str) -> None:
         """Returns when the cores are free. Raises: UnknownLease, LeaseEnded, NotLeaseOwner."""
@@ -120,45 +184,188 @@ class Arbiter:
         self._post(Released(lease_id, "released by its owner"))
         await asyncio.shield(ending)
 
-    def holder_gone(self, session: Session, cause: str) -> None:
+    def renew(self, session: Session, lease_id: str, time_to_live: float | None) -> LeaseView:
+        """Raises: UnknownLease, NotLeaseOwner, LeaseEnded, also when it is wanted back."""
+        lease = self.lease_of(session, lease_id)
+        if lease.state is LeaseState.RECALLED:
+            raise LeaseEnded(lease_id, lease.cause)
+        self._post(Renewed(lease_id, time_to_live))
+        return self._view_of(lease_id)
+
+    def resume(self, session: Session, lease_id: str, secret: str) -> LeaseView:
+        """Make the lease the session's. Raises: UnknownLease, NotLeaseOwner, LeaseEnded."""
+        grant, lease = self._grant(lease_id)
+        known = grant.secret and hmac.compare_digest(grant.secret, grant.digest(secret))
+        if not known and grant.owner.key != session.owner.key:
+            raise NotLeaseOwner(lease_id, session.owner.pid)
+        if lease.state not in USABLE | {LeaseState.DETACHED}:
+            raise LeaseEnded(lease_id, lease.cause)
+        return self.hand(lease_id, session)
+
+    def hand(self, lease_id: str, session: Session) -> LeaseView:
+        """The lease belongs to `session` from now on; whether it may is for the caller to know."""
+        self._grants.hand(lease_id, session)
+        self._post(Handed(lease_id, session.id))
+        return self._view_of(lease_id)
+
+    def revoke(self, lease_id: str, cause: str, grace: float) -> LeaseView:
+        """Tell its owner, and take it away after `grace` seconds. Raises: UnknownLease, LeaseEnded."""
+        view = self._view_of(lease_id)
+        self._post(Recalled(lease_id, cause, grace) if grace > 0 else Released(lease_id, cause))
+        if self._table.get(lease_id) is None:
+            return replace(view, state=LeaseState.ENDED, ends_at=None, cause=cause)
+        return self._view_of(lease_id)
+
+    def ending(self, lease_id: str) -> "asyncio.Future[None] | None":
+        """Done when the lease's cores are free; None: it has ended."""
+        return self._endings.get(lease_id)
+
+    # What happens around it
+
+    def session_opened(self, session: Session) -> None:
+        self._sessions[session.id] = session
+
+    def session_gone(self, session: Session, cause: str) -> None:
+        self._sessions.pop(session.id, None)
         self._post(HolderGone(session.id, cause))
 
-    def revoke(self, lease_id: str, cause: str) -> None:
-        self._post(Released(lease_id, cause))
+    def process_died(self, key: int) -> None:
+        """For leases that wait for a process to come back which now cannot any more."""
+        for lease_id in self._grants.detached(key):
+            lease = self._table.get(lease_id)
+            if lease is not None and lease.terms.linger == 0:
+                self._post(Released(lease_id, "its owner died"))
+
+    def set_cards(self, cards: Iterable[Card], grace: float) -> None:
+        """What there is now; leases on cards that have gone have `grace` seconds."""
+        self._post(CardsChanged(tuple(cards), grace))
+        self._changes.bump()
+
+    def set_closed(self, npu: int, role: str, reason: str | None, grace: float | None) -> None:
+        """Grant nothing of a card; `grace` as in `Closed`. None as the reason opens it again."""
+        self._post(Closed(npu, role, reason, grace))
+        self._changes.bump()
+
+    def set_foreign(self, files: Iterable[DeviceFile]) -> None:
+        self._post(ForeignHeld(frozenset(files)))
+        self._changes.bump()
+
+    def elapsed(self) -> None:
+        """Time has passed; its timer calls this when something is due."""
+        self._due = math.inf
+        self._post(Elapsed())
+
+    def adopt(self, record: Record, grace: float) -> bool:
+        """Take over a lease from the journal; False when that cannot be. Its owner has `grace` seconds
+        to come back, more if the lease lingers longer; as session `record.lease.holder` he is here.
+        """
+        lease, present = record.lease, self._sessions.get(record.lease.holder)
+        if present is not None and present.owner.key == record.owner.key:
+            lease = replace(lease, ends_at=lease.expires_at)
+            owner = present.owner.view
+        else:
+            present = None
+            ends = self._clock() + max(grace, lease.terms.linger)
+            cause = "the broker was restarted"
+            state = LeaseState.DETACHED
+            lease = replace(lease, holder=NOBODY, state=state, ends_at=ends, cause=cause)
+            owner = record.owner.view
+        if not self._table.adopt(lease, record.weight, self._clock()):
+            return False
+        grant = Grant(record.owner, owner, present, record.granted_at, record.weight, record.secret)
+        self._grants.add(lease.id, grant)
+        self._endings[lease.id] = asyncio.get_running_loop().create_future()
+        self._observer.adopted(lease, grant)
+        self._arm_timer()
+        return True
+
+    def forget(self, record: Record) -> None:
+        """A lease from the journal that is over: written down, so that the next start need not ask."""
+        ended = replace(record.lease, state=LeaseState.ENDED, cause="lost with a broker before")
+        try:
+            self._journal.append(replace(record, event="ended", lease=ended))
+        except OSError as exc:
+            self._observer.journal_failed(ended.id, exc)
 
     async def drain(self, grace: float) -> None:
         """Grant nothing more, give owners `grace` seconds to release, then revoke what is left. Bounded."""
+        cause = "the broker is shutting down"
         self._post(Draining())
+        for lease in self._table.leases:
+            if grace > 0:
+                self._post(Recalled(lease.id, cause, grace))
         if self._endings:
             await asyncio.wait(tuple(self._endings.values()), timeout=grace)
         for lease in self._table.leases:
-            self._post(Released(lease.id, "the broker is shutting down"))
+            self._post(Released(lease.id, cause))
         if self._endings:
             await asyncio.wait(tuple(self._endings.values()), timeout=STOP_SECONDS)
 
+    # What it knows
+
     def leases(self) -> tuple[LeaseView, ...]:
-        return tuple(map(self._view, self._table.leases))
+        return tuple(map(self._views.lease, self._table.leases))
+
+    def held_files(self) -> tuple[tuple[DeviceFile, int], ...]:
+        """Every leased file, with the pid of its owner."""
+        return tuple(
+            (file, self._grants[lease.id].owner.pid)
+            for lease in self._table.leases
+            for file in lease.files
+        )
+
+    def queue(self) -> tuple[WaiterView, ...]:
+        """Who waits, in their turn."""
+        return tuple(view for _, view in self._queue())
+
+    def _queue(self) -> Iterator[tuple[int, WaiterView]]:
+        for place in self._table.queue(self._clock()):
+            request = place.waiter.requested.request
+            asked = self._requests[request]
+            yield request, self._views.waiter(place, asked.session, asked.since)
+
+    def lease_on(self, file: DeviceFile) -> str:
+        """The lease that has this very file; empty: none has."""
+        return next((lease.id for lease in self._table.leases if file in lease.files), "")
+
+    def files_of(self, lease_id: str) -> tuple[DeviceFile, ...]:
+        lease = self._table.get(lease_id)
+        return () if lease is None else lease.files
+
+    def leases_on(self, npu: int) -> tuple[str, ...]:
+        return tuple(lease.id for lease in self._table.leases_on(npu))
+
+    def has_card(self, npu: int) -> bool:
+        return any(file.npu == npu for file in self._table.files)
+
+    def closed(self, npu: int) -> dict[str, str]:
+        return self._table.closed(npu)
 
     def lease_of(self, session: Session, lease_id: str) -> Lease:
-        """The granted lease, when `session` may use it.
+        """The lease, when `session` may use it.
 
         Raises: UnknownLease, NotLeaseOwner, LeaseEnded (also while it is being revoked).
         """
-        grant = self._grants.get(lease_id)
-        if grant is None:
-            if lease_id in self._causes:
-                raise LeaseEnded(lease_id, self._causes[lease_id])
-            raise UnknownLease(lease_id)
-        if not session.same_process(grant.session):
+        grant, lease = self._grant(lease_id)
+        if grant.owner.key != session.owner.key:
             raise NotLeaseOwner(lease_id, session.owner.pid)
-        lease = self._table.get(lease_id)
-        if lease is None or lease.state is not LeaseState.GRANTED:
-            raise LeaseEnded(lease_id, self._causes.get(lease_id, ""))
+        if lease.state not in USABLE:
+            raise LeaseEnded(lease_id, lease.cause)
         return lease
 
     def session_of(self, lease_id: str) -> Session | None:
         grant = self._grants.get(lease_id)
         return None if grant is None else grant.session
+
+    def _grant(self, lease_id: str) -> tuple[Grant, Lease]:
+        grant, lease = self._grants.get(lease_id), self._table.get(lease_id)
+        if grant is None or lease is None:
+            if lease_id in self._causes:
+                raise LeaseEnded(lease_id, self._causes[lease_id])
+            raise UnknownLease(lease_id)
+        return grant, lease
+
+    # Events and effects
 
     def _post(self, event: Event) -> None:
         """Handle the event now, or after the one that is being handled."""
@@ -176,104 +383,122 @@ class Arbiter:
 
     def _perform(self, effect: Effect) -> None:
         match effect:
-            case Granted(request, lease):
-                self._granted(request, lease)
-            case Refused():
-                self._refused(effect)
-            case StopWorkers(lease, cause):
-                self._stop_workers(lease, cause)
-            case Ended(lease):
-                self._ended(lease)
+            case Granted(request, lease, waited):
+                self._granted(request, lease, waited)
+            case Refused(request, _, _):
+                refused = self._requests[request]
+                error = self._refusals.error(effect, refused.claim)
+                self._observer.refused(refused.session, effect.spec, refused.claim, error)
+                self._fail(request, error)
+                self._changes.bump()
+            case Queued(request):
+                on_queued = self._requests[request].on_queued
+                if on_queued is not None:
+                    self._notices.joined(request, on_queued)
+                self._changes.bump()
+            case Changed(before, lease):
+                self._changed(before, lease)
+            case StopWorkers(lease):
+                self._stop_workers(lease)
+            case Ended(lease, held):
+                self._ended(lease, held)
 
-    def _granted(self, request: int, lease: Lease) -> None:
-        session = self._requesters[request]
-        grant = _Grant(session, now())
-        self._grants[lease.id] = grant
+    def _granted(self, request: int, lease: Lease, waited: float) -> None:
+        asked = self._requests[request]
+        session = asked.session
+        secret = secrets.token_hex(32) if lease.terms.linger > 0 else ""
+        grant = Grant.to(session, asked.claim.weight, secret)
+        self._grants.add(lease.id, grant)
         self._endings[lease.id] = asyncio.get_running_loop().create_future()
-        answer = self._answers[request]
         try:
-            self._journal.append(self._record("granted", lease, ""))
+            self._journal.append(grant.record("granted", lease))
         except OSError as exc:
             # Nobody was told of this lease, so it must not exist. Its end needs no record either.
-            self._inbox.append(Released(lease.id, f"the journal cannot be written: {exc}"))
-            _fail(answer, NotRecorded(str(exc)))
+            cause = f"the journal cannot be written: {exc}"
+            self._inbox.append(Released(lease.id, cause))
+            self._fail(request, NotRecorded(str(exc)))
             return
-        self._changed("lease.granted", lease)
-        if answer.done():  # cancelled, and its Cancelled event came too late
-            self._inbox.append(Released(lease.id, "the request was cancelled"))
+        self._observer.granted(lease, grant, waited)
+        self._changes.bump()
+        # the view of now: it may have ended before the caller gets to run
+        acquired = Acquired(self._views.lease(lease), secret)
+        self._syncing.then(lambda error: self._tell(asked, acquired, error))
+
+    def _tell(self, asked: _Request, acquired: Acquired, error: OSError | None) -> None:
+        """The grant is as safe as the settings want it, or cannot be made so."""
+        lease_id = acquired.lease.id
+        if error is not None:
+            if not asked.answer.done():
+                asked.answer.set_exception(NotRecorded(str(error)))
+            self._post(Released(lease_id, f"the journal cannot be written: {error}"))
+        elif asked.answer.done():  # cancelled, and its Cancelled event came too late
+            self._post(Released(lease_id, "the request was cancelled"))
         else:
-            answer.set_result(
-                self._view(lease)
-            )  # now: it may have ended before the caller gets to run
+            asked.answer.set_result(acquired)
 
-    def _refused(self, effect: Refused) -> None:
-        answer = self._answers[effect.request]
-        error: FuriosaError
-        match effect.refusal:
-            case Unknown():
-                error = UnknownDevice(str(effect.spec))
-            case Busy(lease, file):
-                grant = None if lease is None else self._grants.get(lease)
-                if grant is None:
-                    error = DeviceBusy(str(effect.spec))
-                else:
-                    owner = grant.session.owner
-                    command = owner.command_line[:MAX_COMMAND]
-                    error = DeviceBusy(str(effect.spec), str(file), owner.pid, command)
-            case ShuttingDown() | NoLongerWanted():
-                error = BrokerDraining()
-        log_event(log, "lease.refused", spec=effect.spec, cause=error)
-        _fail(answer, error)
+    def _fail(self, request: int, error: FuriosaError) -> None:
+        answer = self._requests[request].answer
+        if not answer.done():
+            answer.set_exception(error)
 
-    def _stop_workers(self, lease: Lease, cause: str) -> None:
-        self._causes[lease.id] = cause
+    def _changed(self, before: Lease, lease: Lease) -> None:
+        grant = self._grants[lease.id]
+        if lease.holder == NOBODY != before.holder:
+            self._grants.detach(lease.id)
+            self._workers.detach_queues(lease.id)
+        self._note("changed", lease)
+        self._observer.changed(before, lease, grant)
+        self._changes.bump()
+        if (
+            lease.state is not before.state
+            and grant.session is not None
+            and lease.ends_at < math.inf
+        ):
+            grace = max(0.0, lease.ends_at - self._clock())
+            if lease.state in (LeaseState.EXPIRING, LeaseState.RECALLED):
+                notice = LeaseRecalledNotice(lease.id, lease.cause, grace, lease.state)
+                grant.session.notify(notice)
+
+    def _stop_workers(self, lease: Lease) -> None:
+        grant = self._grants[lease.id]
+        self._changes.bump()
+        if grant.session is not None:
+            grant.session.notify(LeaseEndedNotice(lease.id, lease.cause))
+        self._workers.stop(lease.id, lambda: self._quiesced(lease.id))
+
+    def _quiesced(self, lease_id: str) -> None:
+        self._post(Quiesced(lease_id))
+
+    def _ended(self, lease: Lease, held: float) -> None:
+        self._note("ended", lease)
+        self._observer.ended(lease, self._grants[lease.id], held)
+        self._causes[lease.id] = lease.cause
         while len(self._causes) > MAX_ENDED:
             del self._causes[next(iter(self._causes))]
-        self._note("revoking", lease, cause)
-        self._changed("lease.revoking", lease, cause=cause)
-        self._grants[lease.id].session.notify(LeaseEndedNotice(lease.id, cause))
-        self._release_workers(lease.id, lambda: self._post(Quiesced(lease.id)))
-
-    def _ended(self, lease: Lease) -> None:
-        self._note("ended", lease, self._causes.get(lease.id, ""))
-        self._changed("lease.ended", lease)
-        del self._grants[lease.id]
+        self._changes.bump()
+        self._grants.remove(lease.id)
         self._endings.pop(lease.id).set_result(None)
 
-    def _note(self, event: str, lease: Lease, cause: str) -> None:
+    def _note(self, event: str, lease: Lease) -> None:
         """An end that cannot be written is no reason to keep the cores: the next start sorts it out."""
         try:
-            self._journal.append(self._record(event, lease, cause))
+            self._journal.append(self._grants[lease.id].record(event, lease))
         except OSError as exc:
-            log_event(log, "journal.failed", logging.ERROR, lease=lease.id, cause=exc)
+            self._observer.journal_failed(lease.id, exc)
 
-    def _record(self, event: str, lease: Lease, cause: str) -> Record:
-        owner = self._grants[lease.id].session.owner
-        devices = tuple(map(str, lease.files))
-        return Record(event, lease.id, devices, owner.pid, owner.uid, cause, now())  # type: ignore[arg-type]  # event is one of three literals
-
-    def _changed(self, name: str, lease: Lease, **fields: str) -> None:
-        device, pid = ",".join(map(str, lease.files)), self._grants[lease.id].session.owner.pid
-        log_event(log, name, lease=lease.id, device=device, pid=pid, **fields)
-        self._changes.bump()
-
-    def _view(self, lease: Lease) -> LeaseView:
-        grant = self._grants[lease.id]
-        return LeaseView(
-            lease.id, lease.files, lease.state, grant.session.owner_view, grant.granted_at
-        )
+    def _view_of(self, lease_id: str) -> LeaseView:
+        _, lease = self._grant(lease_id)
+        return self._views.lease(lease)
 
     def _arm_timer(self) -> None:
+        deadline = self._table.next_deadline()
+        if deadline == self._due:
+            return
+        self._due = deadline
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        deadline = self._table.next_deadline()
         if not math.isinf(deadline):
             delay = max(0.0, deadline - self._clock())
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(delay, self._post, Elapsed())
-
-
-def _fail(answer: asyncio.Future[LeaseView], error: FuriosaError) -> None:
-    if not answer.done():
-        answer.set_exception(error)
+            self._timer = loop.call_later(delay, self.elapsed)

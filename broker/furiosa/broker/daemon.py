@@ -1,58 +1,56 @@
-"""The composition root of furiosa-brokerd: builds all parts, runs them in one task group, ends them.
+"""furiosa-brokerd: starts the node's broker, lets clients in, and ends it or replaces it in order.
 
-Order matters twice. Clients are let in only when everything behind the sockets works; and on the way
-out nothing is granted any more, owners get their grace, workers end, and only then the sockets close.
+Order matters three times. Clients are let in only when everything behind the sockets works and the leases
+from before are known. On the way out nothing is granted any more, owners get their grace, workers end, and
+only then the sockets close. And when a successor takes over (SIGUSR2, or a restart by systemd with its
+descriptor store) nobody is refused and no session ends.
 """
 
 import asyncio
 import contextlib
-import fcntl
-import functools
-import importlib.metadata
+import dataclasses
 import logging
 import os
-import resource
-import secrets
-import shutil
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from socket import socket
 from typing import Final
 
-from furiosa.broker.arbiter import Arbiter
-from furiosa.broker.changes import Changes
-from furiosa.broker.dataplane import DataPlane
+from furiosa.broker import handover, relay, succession, systemd, telemetry
 from furiosa.broker.deathwatch import DeathWatch
-from furiosa.broker.devices import CounterReading, discover, read_counters
-from furiosa.broker.inventory import Inventory
-from furiosa.broker.journal import Journal
-from furiosa.broker.lease import LeaseTable
+from furiosa.broker.handover import Handover
 from furiosa.broker.log import event, set_up
-from furiosa.broker.platform import VirtualPlatform
-from furiosa.broker.rpc.device_service import DeviceService
-from furiosa.broker.rpc.handoff import PROTOCOL_VERSION, HandoffServer
-from furiosa.broker.rpc.lease_service import LeaseService
-from furiosa.broker.rpc.program_service import ProgramService
+from furiosa.broker.log_stream import LogStream
+from furiosa.broker.node import Node
+from furiosa.broker.rpc import handoff
 from furiosa.broker.rpc.server import GrpcServer
-from furiosa.broker.sessions import Session, Sessions
 from furiosa.broker.settings import BadSettings, BrokerSettings
-from furiosa.broker.workers.pool import WorkerPool, WorkerSettings
-from furiosa.common.names import DeviceFile
-from furiosa.common.views import WorkerDiedNotice
-from furiosa.common.wire import origin_to_wire
-from furiosa.proto.broker.v1 import handoff_pb2
+from furiosa.broker.startup import (
+    CannotStart,
+    IdleTimer,
+    naming,
+    only_one,
+    say_ready,
+    share,
+    take_all_descriptors,
+)
+from furiosa.broker.systemd import Notifier
+from furiosa.broker.telemetry import Telemetry
+from furiosa.broker.workers.pool import WorkerPool
 
 log = logging.getLogger(__name__)
 
-LEAVING_SECONDS: Final = 2.0  # to wait for another embedded broker to be gone
-TICK_SECONDS: Final = 1.0  # how often the virtual cards' counters and sensors move on their own
+TICK_SECONDS: Final = 1.0  # how often the time is added up that cores were busy
+GRPC_GRACE: Final = 0.5  # seconds that calls over gRPC have to end
 
-
-class CannotStart(Exception):
-    """The text is for the person who started the daemon."""
+# Names of descriptors in a handover; those of sockets are also the names in the systemd units.
+GRPC: Final = "grpc"  # the public gRPC socket, where systemd listens for us
+KEEPER: Final = "keeper"  # the same, where we do: it stands in for gRPC during a re-exec
+HANDOFF: Final = "handoff"
+LOCK: Final = "lock"
 
 
 class _Left(Exception):
@@ -60,129 +58,244 @@ class _Left(Exception):
 
 
 @dataclass(slots=True)
-class IdleTimer:
-    """Calls `leave` when there has been no session for `seconds`; 0 never does."""
+class _Wishes:
+    """What somebody asked of the daemon by a signal."""
 
-    seconds: float
-    leave: asyncio.Event
-    _handle: asyncio.TimerHandle | None = None
+    any: asyncio.Event = field(default_factory=asyncio.Event)
+    leave: bool = False
+    replace: bool = False
 
-    def sessions(self, count: int) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-        if count == 0 and self.seconds > 0:
-            loop = asyncio.get_running_loop()
-            self._handle = loop.call_later(self.seconds, self.leave.set)
+    def on_leave(self) -> None:
+        if self.leave:
+            logging.shutdown()
+            os._exit(130)  # asked twice: the kernel takes our workers along, the journal is whole
+        self.leave = True
+        self.any.set()
+
+    def on_replace(self) -> None:
+        self.replace = True
+        self.any.set()
 
 
-async def serve(settings: BrokerSettings) -> None:
-    """Run the broker until SIGTERM, SIGINT, or for too long nobody came.
+class Daemon:
+    """One process's life. `lock` is held, and stays the caller's; `left` is from a broker before."""
 
-    Raises: CannotStart, before any client was let in.
-    """
-    leave = asyncio.Event()
-    _on_signals(leave)
-    _take_all_descriptors()
-    if settings.ready_fd >= 0:
-        with _naming("--ready-fd"):
-            os.fstat(settings.ready_fd)
-    changes = Changes()
-    journal = _recovered(settings.state / "journal")
-    platform = _platform(settings)
-    root = settings.root if platform is None else platform.folder
-    inventory = Inventory(root, discover(root))
-    event(log, "broker.devices", files=",".join(map(str, inventory.files)) or "none", root=root)
+    def __init__(
+        self, settings: BrokerSettings, lines: LogStream, lock: int, left: Handover | None
+    ) -> None:
+        self._settings = settings
+        self._lines = lines
+        self._lock = lock
+        self._from_exec = left
+        self._wishes = _Wishes()
+        self._helpers: list[asyncio.Task[None]] = []  # with processes of their own
 
-    idle = IdleTimer(settings.idle_exit, leave)
-    sessions = Sessions(lambda session, cause: arbiter.holder_gone(session, cause), idle.sessions)
-    deaths = DeathWatch(lambda key: handoff.owner_died(key))
+    async def serve(self) -> None:
+        """Run the broker until SIGTERM, SIGINT, or for too long nobody came.
 
-    def worker_died(lease_id: str, file: DeviceFile, cause: str) -> None:
-        event(log, "worker.died", logging.WARNING, lease=lease_id, device=file, cause=cause)
-        if session := arbiter.session_of(lease_id):
-            session.notify(WorkerDiedNotice(lease_id, file, cause))
-
-    with _naming("workers cannot be started"):
-        pool = WorkerPool(
-            WorkerSettings(user=settings.worker_user, load_timeout=settings.load_timeout),
-            on_death=worker_died,
-        )
-    table = LeaseTable(inventory.files, lambda: secrets.token_hex(6))
-    arbiter = Arbiter(table, journal, pool.release, clock=time.monotonic, changes=changes)
-    programs = ProgramService(
-        arbiter,
-        pool,
-        max_program_bytes=settings.max_program_bytes,
-        max_arena_bytes=settings.max_arena_bytes,
-    )
-
-    def tick() -> None:
-        """Bring what the virtual cards show in step with what their workers did."""
-        if platform is not None:
-            files = [file for lease in arbiter.leases() for file in lease.device_files]
+        Raises: CannotStart, before any client was let in.
+        """
+        settings, wishes = self._settings, self._wishes
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, wishes.on_leave)
+        loop.add_signal_handler(signal.SIGUSR2, wishes.on_replace)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is something to reload
+        handover.release_signals()
+        take_all_descriptors()
+        if settings.ready_fd >= 0:
+            with naming("--ready-fd"):
+                os.fstat(settings.ready_fd)
+        with naming("what systemd handed over cannot be used"):
+            self._notifier = Notifier.from_environment(os.environ)
+            left = self._from_exec or await handover.from_store(
+                systemd.listen_fds(os.environ), self._notifier
+            )
+        idle = IdleTimer(settings.idle_exit, wishes.on_leave)
+        self._node = node = Node(settings, idle.sessions, lambda: self._lines.dropped)
+        sessions = left.sessions(keep=(GRPC, KEEPER, HANDOFF))
+        succession.unpack(left, sessions, node.handoff)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.callback(node.close)
+            with naming("workers cannot be started"):
+                await stack.enter_async_context(_running(node.pool))
+            await stack.enter_async_context(_running(node.deaths))
+            with naming(f"cannot listen on {settings.handoff_socket}"):
+                self._handoff = stack.enter_context(self._handoff_listener(left))
+            failed: BaseException | None = None
             try:
-                platform.tick({file: pool.counters(file) for file in files})
-            except OSError as exc:  # e.g. a full disk: old sensor values hurt nobody
-                event(log, "platform.not_written", logging.ERROR, cause=exc)
+                async with asyncio.TaskGroup() as group:
+                    await self._let_in(group, stack, left)
+                    idle.sessions(len(node.sessions))
+                    say_ready(settings.ready_fd)
+                    cards = len(node.inventory.cards)
+                    self._notifier.ready(f"{cards} cards, {len(node.sessions)} sessions")
+                    loop.add_signal_handler(signal.SIGHUP, self._reload)
+                    event(log, "broker.ready", socket=settings.socket, pid=os.getpid())
+                    await self._end()
+                    raise _Left
+            except* _Left:
+                pass
+            except* CannotStart as errors:
+                failed = errors.exceptions[0]
+            if failed is not None:
+                raise failed
+        event(log, "broker.stopped")
 
-    def counters(file: DeviceFile) -> CounterReading | None:
-        tick()
-        return read_counters(root, file)
+    async def _let_in(
+        self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack, left: Handover
+    ) -> None:
+        settings, node = self._settings, self._node
+        group.create_task(node.handoff.serve(self._handoff, node.recover))
+        await node.handoff.serving.wait()
+        with naming(f"cannot listen on {settings.socket}"):
+            await self._serve_grpc(group, stack, left)
+        stack.push_async_callback(node.network.stop, GRPC_GRACE)
+        with naming("TCP cannot be listened on"):
+            await node.network.start(
+                node.methods,
+                node.sessions,
+                node.admission,
+                node.remote_welcome,
+                lambda presented: node.tenants_file.current.token_name(presented),
+            )
+        group.create_task(node.network.watch())
+        ticking = node.ticker.run() if node.ticker else _every(TICK_SECONDS, node.measure)
+        group.create_task(ticking)
+        group.create_task(node.tenants_file.watch())
+        group.create_task(node.monitor.run())
+        if node.data_plane is not None:
+            self._helpers.append(group.create_task(node.data_plane.run()))
+            await node.data_plane.wait_ready()
+        if settings.metrics_listen:
+            with naming(f"cannot listen on {settings.metrics_listen}"):
+                sock = telemetry.listen(settings.metrics_listen, settings.mode)
+            metrics = Telemetry(
+                sock,
+                settings.worker_user,
+                node.metrics.numbers,
+                lambda: "it is shutting down" if self._wishes.any.is_set() else "",
+            )
+            stack.callback(metrics.close)
+            self._helpers.append(group.create_task(metrics.run()))
+            event(log, "metrics.listening", address=metrics.address)
+        watchdog = systemd.Watchdog.from_environment(os.environ)
+        if watchdog is not None:
+            group.create_task(watchdog.run(self._notifier))
 
-    methods = {
-        **DeviceService(inventory, arbiter, counters, changes).methods,
-        **LeaseService(arbiter, changes).methods,
-        **programs.methods,
-    }
+    async def _serve_grpc(
+        self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack, left: Handover
+    ) -> None:
+        """Raises: OSError."""
+        settings = self._settings
+        public = settings.socket
+        self._grpc = GrpcServer(self._node.methods, self._node.sessions, self._node.admission)
+        stack.push_async_callback(self._grpc.stop, GRPC_GRACE)
+        activated, keeper = left.take(GRPC), left.take(KEEPER)
+        self._activated = None if activated is None else systemd.unix_listener(GRPC, activated)
+        if self._activated is not None:
+            private = public.with_name(f"{public.name}.grpc")
+            await self._grpc.start(private, 0o600)
+            group.create_task(relay.Relay(self._activated, private).run())
+            return
+        # gRPC removes the name it was told when it stops, so it is never told the public one
+        await self._grpc.start(relay.aside(public), settings.mode)
+        relay.move_over(relay.aside(public), public, settings.mode, self._share)
+        stack.callback(public.unlink, missing_ok=True)
+        if keeper is not None:
+            group.create_task(relay.drain_into(systemd.unix_listener(KEEPER, keeper), public))
 
-    def welcome(session: Session) -> handoff_pb2.Welcome:
-        return handoff_pb2.Welcome(
-            protocol_version=PROTOCOL_VERSION,
-            broker_version=importlib.metadata.version("furiosa-broker"),
-            session_token=session.token,
-            grpc_target=f"unix:{settings.socket}",
-            data_target="" if data_plane is None else data_plane.target,
-            origin=origin_to_wire(inventory.origin),
+    @contextlib.contextmanager
+    def _handoff_listener(self, left: Handover) -> Iterator[socket]:
+        is_activated = GRPC in left.descriptors
+        given = left.take(HANDOFF)
+        path = self._settings.handoff_socket
+        listener = (
+            handoff.listen(path, self._settings.mode)
+            if given is None
+            else systemd.unix_listener(HANDOFF, given)
         )
-
-    grpc = GrpcServer(methods, sessions)
-    handoff = HandoffServer({**methods, **programs.handoff_methods}, sessions, deaths, welcome)
-    mode = 0o600 if settings.embedded else settings.socket_mode
-    share = functools.partial(_share, settings)
-    data_plane: DataPlane | None = None
-    if (path := settings.data_socket) is not None:
-        data_plane = DataPlane(path, mode, settings.worker_user, share, sessions, arbiter, programs)
-
-    async with contextlib.AsyncExitStack() as stack:
-        stack.callback(journal.close)
-        with _naming("workers cannot be started"):
-            await stack.enter_async_context(_running(pool))
-        await stack.enter_async_context(_running(deaths))
-        with _naming(f"cannot listen on {settings.socket}"):
-            await grpc.start(settings.socket, mode)
-            stack.push_async_callback(grpc.stop, 0.5)
-        with _naming(f"cannot listen on {settings.handoff_socket}"):
-            listener = stack.enter_context(handoff.listening(settings.handoff_socket, mode))
+        if given is None:
+            self._share(path)
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(handoff.serve(listener))
-                group.create_task(_every(TICK_SECONDS, tick))
-                if data_plane is not None:
-                    group.create_task(data_plane.run())
-                    await data_plane.wait_ready()
-                share(settings.socket)
-                share(settings.handoff_socket)
-                idle.sessions(0)
-                _say_ready(settings.ready_fd)
-                event(log, "broker.ready", socket=settings.socket, pid=os.getpid())
-                await leave.wait()
-                event(log, "broker.draining", leases=len(arbiter.leases()))
-                await arbiter.drain(settings.drain_grace)
-                raise _Left
-        except* _Left:
-            pass
-    event(log, "broker.stopped")
+            yield listener
+        finally:
+            listener.close()
+            if not is_activated:
+                path.unlink(missing_ok=True)
+
+    def _share(self, path: Path) -> None:
+        share(self._settings, path)
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        self._node.reload()
+        self._notifier.ready()
+
+    async def _end(self) -> None:
+        """Until the daemon shall leave, and everybody has been given time; or for ever, as another."""
+        wishes, node = self._wishes, self._node
+        while not wishes.leave:
+            await wishes.any.wait()
+            wishes.any.clear()
+            if wishes.replace and not wishes.leave:
+                await self._replace()
+        if self._activated is not None and self._notifier.is_heard:
+            await self._leave_to_systemd()
+        self._notifier.stopping()
+        event(log, "broker.draining", leases=len(node.arbiter.leases()))
+        await node.arbiter.drain(self._settings.drain_grace)
+
+    async def _replace(self) -> None:
+        """Become the program that is installed now, with all sessions. Returns only if that fails."""
+        event(log, "broker.replacing", sessions=len(self._node.sessions))
+        self._notifier.reloading()
+        others = {LOCK: self._lock, HANDOFF: self._handoff.fileno()}
+        keeper: socket | None = None
+        if self._activated is not None:
+            others[GRPC] = self._activated.fileno()
+        else:
+            keeper = relay.listen_over(self._settings.socket, self._settings.mode, self._share)
+            others[KEEPER] = keeper.fileno()
+        await self._quiesce()
+        successor = succession.pack(self._node.handoff, others)
+        self._flush()
+        try:
+            handover.exec_with(successor, sys.executable, sys.orig_argv, os.environ)
+        except OSError as exc:
+            event(log, "broker.not_replaced", logging.ERROR, cause=exc)
+            self._lines.flush()
+            os._exit(1)  # nobody is served any more: better a clean start
+
+    async def _leave_to_systemd(self) -> None:
+        """It keeps sockets and sessions for our next start; at a stop it closes them."""
+        event(log, "broker.leaving", sessions=len(self._node.sessions))
+        self._notifier.stopping()
+        await self._quiesce()
+        try:
+            await handover.store(succession.pack(self._node.handoff, {}), self._notifier)
+        except (OSError, TimeoutError) as exc:
+            event(log, "broker.sessions_lost", logging.ERROR, cause=exc)
+        self._flush()
+        os._exit(0)
+
+    async def _quiesce(self) -> None:
+        """Nothing is under way any more, no process of ours is left, and every client knows."""
+        await self._node.handoff.suspend()
+        await self._grpc.stop(GRPC_GRACE)
+        await self._node.network.stop(GRPC_GRACE)
+        for task in self._helpers:
+            task.cancel()
+        if self._helpers:
+            await asyncio.wait(self._helpers)
+        self._node.tell_that_workers_end("the broker was replaced")
+        await self._node.pool.stop()
+
+    def _flush(self) -> None:
+        self._node.audit.close()
+        self._node.journal.close()
+        event(log, "broker.left")
+        self._lines.flush()
 
 
 @contextlib.asynccontextmanager
@@ -194,99 +307,10 @@ async def _running(part: WorkerPool | DeathWatch) -> AsyncIterator[None]:
         await part.stop()
 
 
-async def _every(seconds: float, do: Callable[[], None]) -> None:
+async def _every(seconds: float, do: Callable[[], object]) -> None:
     while True:
         do()
         await asyncio.sleep(seconds)
-
-
-def _on_signals(leave: asyncio.Event) -> None:
-    def asked_to_leave() -> None:
-        if leave.is_set():
-            os._exit(130)  # asked twice: the kernel takes our workers along, the journal is whole
-        leave.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked_to_leave)
-
-
-def _take_all_descriptors() -> None:
-    """As many as we may have: each client costs some, and the usual 1,024 is for programs that select."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-@contextlib.contextmanager
-def _naming(failure: str) -> Iterator[None]:
-    """What keeps the broker from starting is told in one line, not as a defect."""
-    try:
-        yield
-    except (OSError, RuntimeError, ValueError) as exc:
-        raise CannotStart(f"{failure}: {exc}") from None
-
-
-def _recovered(path: Path) -> Journal:
-    journal = Journal(path)
-    with _naming(f"the journal {path} cannot be used"):
-        lost = journal.recover()
-    for record in lost:
-        # its worker was killed by the kernel together with the broker that wrote this
-        devices = ",".join(record.devices)
-        event(log, "lease.lost", lease=record.lease, device=devices, pid=record.pid)
-    return journal
-
-
-def _platform(settings: BrokerSettings) -> VirtualPlatform | None:
-    if settings.emulate == 0:
-        return None
-    platform = VirtualPlatform(settings.state / "devices", settings.emulate)
-    with _naming("the virtual cards cannot be written"):
-        platform.write()
-    return platform
-
-
-def _share(settings: BrokerSettings, socket: Path) -> None:
-    """Give a socket to the group whose members may use NPU devices, if there is one."""
-    if os.geteuid() == 0 and not settings.embedded:
-        with contextlib.suppress(LookupError):
-            shutil.chown(socket, group=settings.socket_group)
-
-
-def _say_ready(fd: int) -> None:
-    if fd >= 0:
-        with contextlib.suppress(BrokenPipeError):  # who asked has gone; others may come
-            os.write(fd, b"READY\n")
-        os.close(fd)
-
-
-@contextlib.contextmanager
-def _only_one(settings: BrokerSettings) -> Iterator[None]:
-    """Hold the lock that belongs to the socket: two brokers must never arbitrate the same cores."""
-    try:
-        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        settings.socket.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        fd = os.open(f"{settings.socket}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise CannotStart(str(exc)) from None
-    try:
-        # one that leaves because it was idle may still be stopping its workers
-        deadline = time.monotonic() + (LEAVING_SECONDS if settings.embedded else 0.0)
-        while not _locked(fd):
-            if time.monotonic() >= deadline:
-                raise CannotStart(f"another broker is running on {settings.socket}")
-            time.sleep(0.05)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -297,11 +321,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadSettings as exc:
         sys.stderr.write(f"furiosa-brokerd: {exc}\n")
         return 2
-    set_up(settings.log_level)
+    lines = set_up(settings.log_level, settings.log_format)
+    left = handover.from_environment(os.environ)
+    if left is not None:
+        settings = dataclasses.replace(settings, ready_fd=-1)  # said long ago
     try:
-        with _only_one(settings):
-            asyncio.run(serve(settings))
+        with only_one(settings, None if left is None else left.take(LOCK)) as lock:
+            asyncio.run(Daemon(settings, lines, lock, left).serve())
     except CannotStart as exc:
+        lines.flush()
         sys.stderr.write(f"furiosa-brokerd: {exc}\n")
         return 1
+    finally:
+        lines.close()
     return 0

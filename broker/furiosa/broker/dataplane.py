@@ -4,39 +4,27 @@ It serves tensors over gRPC, so it reads what clients made and is trusted with l
 a session whose token it was shown, and close only queues that it opened.
 """
 
-import asyncio
 import contextlib
-import logging
-import os
-import socket
-import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 from furiosa.broker.arbiter import Arbiter
-from furiosa.broker.log import event as log_event
+from furiosa.broker.helper_process import HelperProcess
 from furiosa.broker.rpc.frames import Peer
-from furiosa.broker.rpc.methods import Call, Method, Unary
+from furiosa.broker.rpc.methods import Call, Unary
 from furiosa.broker.rpc.program_service import ProgramService
 from furiosa.broker.sessions import Session, Sessions
-from furiosa.broker.workers.spawner import environment
 from furiosa.common.errors import BadArgument, FuriosaError, NoSession
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
 from furiosa.proto.broker.v1 import programs_pb2
-
-log = logging.getLogger(__name__)
-
-READY_SECONDS: Final = 60.0  # until it listens; a cold disk is slow
-RESTART_SECONDS: Final = 1.0  # between two attempts
-STOP_SECONDS: Final = 5.0  # to end by itself after SIGTERM
 
 
 class DataPlane:
     """`path` is the Unix socket it listens on, `mode` its permissions, `user` whom it runs as.
 
-    `share(path)` is called each time the socket has been made.
+    `share(path)` is called each time the socket has been made. `arguments` and the descriptors
+    `inherited` make it listen on TCP, too.
     """
 
     def __init__(
@@ -48,115 +36,58 @@ class DataPlane:
         sessions: Sessions,
         arbiter: Arbiter,
         programs: ProgramService,
+        *,
+        arguments: Sequence[str] = (),
+        inherited: Sequence[int] = (),
     ) -> None:
         self._path = path
-        self._mode = mode
-        self._user = user
         self._share = share
         self._sessions = sessions
         self._arbiter = arbiter
         self._programs = programs
         self._peer: Peer | None = None
-        self._tried = asyncio.Event()  # to start it, once
         self._queues: set[tuple[str, int]] = set()  # of this process: lease, queue
         # who sends their notices to this process, too; weakly, for sessions end without a word to us
         self._followed: weakref.WeakSet[Session] = weakref.WeakSet()
-        self._methods: dict[str, Method] = {
-            "Session/DescribeProgramFor": Unary(pb.DescribeProgramForRequest, self._describe),
-            "Session/OpenQueueFor": Unary(pb.OpenQueueForRequest, self._open_queue),
-            "Session/CloseQueue": Unary(pb.CloseQueueRequest, self._close_queue),
-        }
+        self._process = HelperProcess(
+            "dataplane",
+            "furiosa.dataplane",
+            ("--socket", str(path), "--socket-mode", f"{mode:o}", "--user", user, *arguments),
+            {
+                "Session/DescribeProgramFor": Unary(pb.DescribeProgramForRequest, self._describe),
+                "Session/OpenQueueFor": Unary(pb.OpenQueueForRequest, self._open_queue),
+                "Session/CloseQueue": Unary(pb.CloseQueueRequest, self._close_queue),
+            },
+            inherited=inherited,
+            on_ready=self._ready,
+            on_end=self._ended,
+        )
 
     @property
     def target(self) -> str:
         """Where clients find it; empty while it does not run."""
-        return "" if self._peer is None else f"unix:{self._path}"
+        return f"unix:{self._path}" if self._process.is_ready else ""
 
     async def wait_ready(self) -> None:
         """Until it listens for the first time, or has failed to. Bounded."""
-        await self._tried.wait()
+        await self._process.wait_ready()
 
     async def run(self) -> None:
         """Keep one running until cancelled."""
-        while True:
-            async with asyncio.TaskGroup() as calls:
-                try:
-                    cause = await self._run_once(calls)
-                except OSError as exc:  # no descriptors, no processes: it may pass
-                    cause = str(exc)
-                finally:
-                    self._tried.set()
-            log_event(log, "dataplane.ended", logging.ERROR, cause=cause)
-            await self._close_queues()
-            await asyncio.sleep(RESTART_SECONDS)
+        await self._process.run()
 
-    async def _run_once(self, calls: asyncio.TaskGroup) -> str:
-        """Until it ends; the cause."""
-        ours, theirs = socket.socketpair()
-        closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        listening = asyncio.Event()
+    def _ready(self, peer: Peer) -> None:
+        self._peer = peer
+        self._share(self._path)
 
-        def hello(frame: pb.Frame) -> bool:
-            listening.set()
-            return frame.WhichOneof("body") == "hello"
-
-        def ended(cause: str) -> None:
-            if not closed.done():  # cancelled, when the broker stops
-                closed.set_result(cause)
-
-        peer = Peer(ours, self._methods, calls, hello, ended)
-        try:
-            with theirs:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-m", "furiosa.dataplane"),
-                    *("--socket", str(self._path), "--broker-fd", str(theirs.fileno())),
-                    *("--socket-mode", f"{self._mode:o}", "--user", self._user),
-                    pass_fds=(theirs.fileno(),),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,  # Ctrl-C is for the broker, which then decides
-                    env=environment(os.environ),
-                )
-        except BaseException:
-            peer.close("it cannot be started")
-            raise
-        try:
-            starting = asyncio.create_task(listening.wait())
-            await asyncio.wait(
-                (starting, closed), timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-            starting.cancel()
-            if not listening.is_set() and not closed.done():
-                return f"did not listen within {READY_SECONDS:g} s"
-            if not closed.done():
-                self._peer = peer
-                self._share(self._path)
-                log_event(log, "dataplane.ready", socket=self._path, pid=process.pid)
-                self._tried.set()
-            return await closed
-        finally:
-            self._peer = None
+    async def _ended(self) -> None:
+        """Close a dead process's queues; some are gone already, with their lease or their worker."""
+        self._path.unlink(missing_ok=True)
+        peer, self._peer = self._peer, None
+        if peer is not None:
             for session in self._followed:
                 session.followers.discard(peer.notify)
             self._followed.clear()
-            try:
-                await self._end(process)
-            finally:
-                peer.close("it ended")
-
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-            try:
-                async with asyncio.timeout(STOP_SECONDS):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-        self._path.unlink(missing_ok=True)
-
-    async def _close_queues(self) -> None:
-        """A dead process's; some are gone already, with their lease or their worker."""
         queues, self._queues = self._queues, set()
         for lease_id, queue_id in queues:
             with contextlib.suppress(FuriosaError):

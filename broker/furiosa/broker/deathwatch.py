@@ -120,7 +120,10 @@ class _Vigil:
 
 @dataclass(slots=True)
 class _Watched:
-    memory: int | None = None  # until it is mapped
+    """`memory` stays open for a successor of this process; `thread_id` 0: it is not armed."""
+
+    memory: int | None = None
+    thread_id: int = 0
     word: _Word | None = None
     vigil: _Vigil | None = None
     fired: bool = False
@@ -171,23 +174,35 @@ class DeathWatch:
         `thread_id` is as the owner sees it in its own process namespace. Only the process's first thread
         will do: another one may end long before the process does.
         """
+        return self._arm(owner, thread_id, (thread_id,))
+
+    def armed(self, owner: Owner) -> tuple[int, int] | None:
+        """Memory and thread for `restore` in a successor; the descriptor stays ours. None: not armed."""
         watched = self._watched[owner]
-        memory, watched.memory = watched.memory, None
-        if memory is None:
+        if watched.memory is None or watched.thread_id == 0:
+            return None
+        return watched.memory, watched.thread_id
+
+    def restore(self, owner: Owner, memory: int, thread_id: int) -> bool:
+        """As `arm`, for memory that a broker before has armed; takes it. `owner` is being watched."""
+        self._watched[owner].memory = memory
+        return self._arm(owner, thread_id, (thread_id, thread_id | futex.WAITERS))
+
+    def _arm(self, owner: Owner, thread_id: int, held: tuple[int, ...]) -> bool:
+        watched = self._watched[owner]
+        if watched.memory is None or watched.thread_id:
             return False
-        try:
-            mapped = mmap.mmap(memory, MEMORY_BYTES)
-        finally:
-            os.close(memory)
+        mapped = mmap.mmap(watched.memory, MEMORY_BYTES)
         if not self._has_futex or thread_id == 0 or thread_id != first_thread_id(owner.pid):
             return False
         for offset in LOCK_WORDS:
             word = ctypes.c_uint32.from_buffer(mapped, offset)
-            if word.value == thread_id:
+            if word.value in held:
                 # The kernel wakes only if a waiter has announced itself in the word. A plain store
                 # (four aligned bytes) will do, for the owner never unlocks as long as it lives and
                 # its session does. It may die between our look and the store, which then hides the
                 # kernel's mark: but by then it is ending, and the last line of this function sees that.
+                watched.thread_id = thread_id
                 watched.word = _Word(owner, word, thread_id | futex.WAITERS)
                 word.value = watched.word.expected
                 watched.vigil = self._assign(watched.word)

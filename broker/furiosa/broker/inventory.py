@@ -1,12 +1,15 @@
 """The cards of this node, with their sensors and with who uses which core: what `Devices` shows."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from furiosa.broker.devices import Card, read_sensors
+from furiosa.broker.devices import Card, Holder, Sensors, read_sensors
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import (
+    Availability,
     CoreState,
     CoreView,
     DeviceView,
@@ -16,32 +19,80 @@ from furiosa.common.views import (
     ProcessView,
 )
 
+AvailabilityOf = Callable[[int], tuple[Availability, str]]  # of a card: with the reason, or ""
+Foreign = Mapping[DeviceFile, tuple[Holder, ...]]
+
+_NOBODY: Final[Foreign] = {}
+_UNREADABLE: Final = Sensors(None, None, None)
+
+
+def always_available(npu: int) -> tuple[Availability, str]:
+    return Availability.AVAILABLE, ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the last look found: replaced whole, so no reader sees half of one."""
+
+    cards: tuple[Card, ...]
+    sensors: Mapping[int, Sensors] | None = None  # None: nobody has looked yet
+    foreign: Foreign = field(default_factory=dict)
+
 
 class Inventory:
     """`root` is where the device tree stands: `/`, or the folder of the virtual platform."""
 
-    def __init__(self, root: Path, cards: tuple[Card, ...]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        cards: tuple[Card, ...],
+        availability: AvailabilityOf = always_available,
+    ) -> None:
         self._root = root
-        self._cards = cards
+        self._availability = availability
+        self._seen = _Seen(cards)
+
+    @property
+    def cards(self) -> tuple[Card, ...]:
+        return self._seen.cards
 
     @property
     def files(self) -> tuple[DeviceFile, ...]:
-        return tuple(file for card in self._cards for file in card.device_files)
+        return tuple(file for card in self.cards for file in card.device_files)
 
     @property
     def origin(self) -> Origin:
-        return self._cards[0].origin if self._cards else Origin.HARDWARE
+        return self.cards[0].origin if self.cards else Origin.HARDWARE
+
+    @property
+    def foreign(self) -> Foreign:
+        """Files that are open behind the broker's back, and who has them."""
+        return self._seen.foreign
+
+    def update(
+        self, cards: tuple[Card, ...], sensors: Mapping[int, Sensors], foreign: Foreign
+    ) -> None:
+        """What is there now; `sensors` by card, those that could not be read left out."""
+        self._seen = _Seen(cards, sensors, foreign)
 
     async def devices(self, leases: Iterable[LeaseView]) -> tuple[DeviceView, ...]:
-        """Sensors are read now, in a thread: those of a real card take milliseconds."""
+        """Sensors are as old as the last look; before the first one they are read now, in a thread."""
         held = [file for lease in leases for file in lease.device_files]
-        return await asyncio.to_thread(self._read, held)
+        seen = self._seen
+        sensors = seen.sensors
+        if sensors is None:
+            sensors = await asyncio.to_thread(_read, self._root, seen.cards)
+        by_card: dict[int, list[DeviceFile]] = {}
+        for file in (*held, *seen.foreign):
+            by_card.setdefault(file.npu, []).append(file)
+        return tuple(
+            self._view(card, sensors.get(card.index, _UNREADABLE), by_card.get(card.index, []))
+            for card in seen.cards
+        )
 
-    def _read(self, held: list[DeviceFile]) -> tuple[DeviceView, ...]:
-        return tuple(self._view(card, held) for card in self._cards)
-
-    def _view(self, card: Card, held: list[DeviceFile]) -> DeviceView:
-        sensors = read_sensors(self._root, card)
+    def _view(self, card: Card, sensors: Sensors, held: list[DeviceFile]) -> DeviceView:
+        availability, reason = self._availability(card.index)
+        usable = sensors.alive is True and availability is Availability.AVAILABLE
         return DeviceView(
             index=card.index,
             architecture=card.architecture,
@@ -56,23 +107,37 @@ class Inventory:
             numa_node=card.numa_node,
             temperature_millicelsius=sensors.temperature_millicelsius,
             power_microwatts=sensors.power_microwatts,
-            cores=tuple(_core(card.index, core, held, sensors.alive) for core in card.cores),
+            cores=tuple(_core(core, held, usable) for core in card.cores),
             device_files=card.device_files,
+            availability=availability,
+            reason=reason,
         )
 
 
-def _core(npu: int, core: int, held: Iterable[DeviceFile], alive: bool) -> CoreView:
+def _read(root: Path, cards: tuple[Card, ...]) -> Mapping[int, Sensors]:
+    return {card.index: read_sensors(root, card) for card in cards}
+
+
+def _core(core: int, held: Iterable[DeviceFile], usable: bool) -> CoreView:
     for file in held:
-        if file.npu == npu and core in file.cores:
+        if core in file.cores:
             return CoreView(core, CoreState.OCCUPIED, file)
-    return CoreView(core, CoreState.AVAILABLE if alive else CoreState.UNAVAILABLE)
+    return CoreView(core, CoreState.AVAILABLE if usable else CoreState.UNAVAILABLE)
 
 
-def processes(leases: Iterable[LeaseView]) -> tuple[ProcessView, ...]:
-    """One entry for each leased file, by its name as text."""
-    rows = (
-        ProcessView(file, lease.owner.pid, lease.owner.command_line, lease.id)
+def processes(leases: Iterable[LeaseView], foreign: Foreign = _NOBODY) -> tuple[ProcessView, ...]:
+    """One row for each leased file, and one for each process that holds a file without a lease.
+
+    By name of the file as text, then pid.
+    """
+    rows = [
+        ProcessView(file, lease.owner.pid, lease.owner.command_line, lease.id, lease.owner.remote)
         for lease in leases
         for file in lease.device_files
-    )
-    return tuple(sorted(rows, key=lambda row: str(row.device_file)))
+    ]
+    rows += [
+        ProcessView(file, holder.pid, holder.command_line, "")
+        for file, found in foreign.items()
+        for holder in found
+    ]
+    return tuple(sorted(rows, key=lambda row: (str(row.device_file), row.pid)))

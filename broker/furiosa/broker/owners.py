@@ -14,10 +14,15 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from furiosa.broker import containers
+from furiosa.broker.tenants.principal import Principal
+from furiosa.common.views import Container, OwnerView
+
 SO_PEERPIDFD: Final = 77  # Linux 6.5; Python has no name for it
 COMMAND_LINE_BYTES: Final = 4096
 COMMAND_LINE_SECONDS: Final = 1.0  # a process may change its own; a list of leases asks for many
 
+MOST_GENERATIONS: Final = 64  # between a process and the descendant that it hands a lease to
 MOST_THREADS: Final = 1024  # of a process whose end is asked about; each costs two reads
 
 # Marks of a thread that will not come back: PF_SIGNALED when it takes a fatal signal, PF_POSTCOREDUMP
@@ -29,6 +34,22 @@ _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 class Unidentified(Exception):
     """The kernel does not tell who the peer is, or the peer has ended; the text says what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessMark:
+    """What tells a process from every other one of the same boot, written down."""
+
+    pid: int
+    uid: int
+    gid: int
+    start_time_ticks: int
+    key: int
+
+    @property
+    def view(self) -> OwnerView:
+        """Without what only the living process tells."""
+        return OwnerView(self.pid, self.uid, self.gid, self.start_time_ticks, "")
 
 
 @dataclass(slots=True)
@@ -49,6 +70,7 @@ class Owner:
     start_time_ticks: int
     pidfd: int
     key: int
+    container: Container | None = None
     _seen: _Seen = field(default_factory=_Seen, repr=False)
 
     @property
@@ -65,6 +87,28 @@ class Owner:
                 self._seen.text = text
             self._seen.at = now
         return self._seen.text
+
+    @property
+    def view(self) -> OwnerView:
+        return OwnerView(
+            self.pid,
+            self.uid,
+            self.gid,
+            self.start_time_ticks,
+            self.command_line,
+            self.container,
+        )
+
+    @property
+    def mark(self) -> ProcessMark:
+        return ProcessMark(self.pid, self.uid, self.gid, self.start_time_ticks, self.key)
+
+    @property
+    def principal(self) -> Principal:
+        groups = frozenset(map(int, _status(f"/proc/{self.pid}", b"Groups:")))
+        if not self.is_alive:  # else they may be those of the pid's next holder
+            groups = frozenset()
+        return Principal(self.uid, self.gid, self.container, groups=groups)
 
     def close(self) -> None:
         """Only once: the number may belong to another file afterwards."""
@@ -86,14 +130,61 @@ def identify(sock: socket.socket) -> Owner:
     with contextlib.ExitStack() as undo:
         pidfd = _pidfd(sock, pid)
         undo.callback(os.close, pidfd)
-        start_time = _start_time(pid)
+        start_time, container = _start_time(pid), containers.of_process(pid)
         if _has_ended(pidfd):  # else what was read is about this very process
             raise _ended(pid)
         if start_time is None:
             raise Unidentified(f"pid {pid}, which /proc hides from the broker")
-        owner = Owner(pid, uid, gid, start_time, pidfd, _key(pidfd, pid, start_time))
+        key = _key(pidfd, pid, start_time)
+        owner = Owner(pid, uid, gid, start_time, pidfd, key, container)
         undo.pop_all()
         return owner
+
+
+def find(mark: ProcessMark) -> Owner | None:
+    """The process with this mark, if it still lives."""
+    try:
+        pidfd = os.pidfd_open(mark.pid)
+    except (OSError, ValueError):
+        return None
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, pidfd)
+        start_time, container = _start_time(mark.pid), containers.of_process(mark.pid)
+        if start_time != mark.start_time_ticks or _has_ended(pidfd):
+            return None
+        if _key(pidfd, mark.pid, start_time) != mark.key:
+            return None
+        undo.pop_all()
+        return Owner(mark.pid, mark.uid, mark.gid, start_time, pidfd, mark.key, container)
+
+
+def restored(mark: ProcessMark, pidfd: int) -> Owner | None:
+    """The process with this mark whose pidfd a broker before opened; takes it. None: it has ended, or
+    the pidfd is another's.
+    """
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, pidfd)
+        container = containers.of_process(mark.pid)
+        if _has_ended(pidfd) or _key(pidfd, mark.pid, mark.start_time_ticks) != mark.key:
+            return None
+        undo.pop_all()
+        return Owner(
+            mark.pid, mark.uid, mark.gid, mark.start_time_ticks, pidfd, mark.key, container
+        )
+
+
+def descends(pid: int, ancestor: int) -> bool:
+    """Whether `ancestor` is the parent of `pid`, or a parent's parent. A snapshot: they may end."""
+    for _ in range(MOST_GENERATIONS):
+        stat = _stat(f"/proc/{pid}")
+        if len(stat) < 2:
+            return False
+        pid = int(stat[1])
+        if pid == ancestor:
+            return True
+        if pid <= 1:
+            return False
+    return False
 
 
 def is_ending(owner: Owner) -> bool:

@@ -1,13 +1,38 @@
-"""Who is connected: a session is one live handoff connection and the process behind it."""
+"""Who is connected: a session is one live connection and who is behind it."""
 
 import hashlib
-import itertools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from furiosa.broker.owners import Owner
+from furiosa.broker.owners import ProcessMark
+from furiosa.broker.tenants.principal import Principal
 from furiosa.common.views import Notice, OwnerView
+
+
+class Peer(Protocol):
+    """Who is behind a session: a local process, or a remote client, whose pid is 0.
+
+    `key` is the same for every connection of one process, and nobody else ever has it.
+    """
+
+    @property
+    def key(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+    @property
+    def command_line(self) -> str: ...
+    @property
+    def view(self) -> OwnerView: ...
+    @property
+    def mark(self) -> ProcessMark: ...
+    @property
+    def principal(self) -> Principal: ...
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -18,53 +43,73 @@ class Session:
     """
 
     id: int
-    owner: Owner
+    owner: Peer
     client: str
     send_notice: Callable[[Notice], None]
-    token: str = field(repr=False, default_factory=lambda: secrets.token_hex(32))
+    token: str = field(repr=False)
     followers: set[Callable[[Notice], None]] = field(repr=False, default_factory=set)
 
     def notify(self, notice: Notice) -> None:
         for send in (self.send_notice, *self.followers):
             send(notice)
 
-    def same_process(self, other: "Session") -> bool:
-        return self.owner.key == other.owner.key
-
-    @property
-    def owner_view(self) -> OwnerView:
-        owner = self.owner
-        return OwnerView(
-            owner.pid, owner.uid, owner.gid, owner.start_time_ticks, owner.command_line
-        )
-
 
 class Sessions:
     """The live sessions.
 
-    `on_gone(session, cause)` is called once for each, when it ends; `on_count(n)` after each change of
-    how many there are.
+    `on_open(session)` and `on_gone(session, cause)` are called once for each; `on_count(n)` after each
+    change of how many there are. Ids are never used twice, also not by a broker's successor.
     """
 
     def __init__(
-        self, on_gone: Callable[[Session, str], None], on_count: Callable[[int], None]
+        self,
+        on_open: Callable[[Session], None],
+        on_gone: Callable[[Session, str], None],
+        on_count: Callable[[int], None],
     ) -> None:
+        self._on_open = on_open
         self._on_gone = on_gone
         self._on_count = on_count
-        self._ids = itertools.count(1)
+        self._next_id = 1
         self._live: dict[int, Session] = {}
         self._by_token: dict[bytes, Session] = {}
 
-    def open(self, owner: Owner, client: str, send_notice: Callable[[Notice], None]) -> Session:
-        session = Session(next(self._ids), owner, client, send_notice)
+    def __iter__(self) -> Iterator[Session]:
+        """In the order they were opened; a copy."""
+        return iter(tuple(self._live.values()))
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def open(
+        self,
+        owner: Peer,
+        client: str,
+        send_notice: Callable[[Notice], None],
+        *,
+        token: str | None = None,
+    ) -> Session:
+        """`token`: by which it is found; a new random one unless it is given."""
+        token = secrets.token_hex(32) if token is None else token
+        session = Session(self._next_id, owner, client, send_notice, token)
+        self.add(session)
+        return session
+
+    def add(self, session: Session) -> None:
+        """One that another broker process opened, or a new one."""
+        self._next_id = max(self._next_id, session.id + 1)
         self._live[session.id] = session
         self._by_token[_digest(session.token)] = session
+        self._on_open(session)
         self._on_count(len(self._live))
-        return session
 
     def by_token(self, token: str) -> Session | None:
         """Looked up by digest, so that how long it takes tells nothing about the token."""
         return self._by_token.get(_digest(token))
+
+    def of_process(self, pid: int) -> Session | None:
+        """The first session of a local process."""
+        return next((s for s in self._live.values() if s.owner.pid == pid != 0), None)
 
     def close(self, session: Session, cause: str) -> None:
         """No effect on a session that is closed already."""

@@ -33,10 +33,37 @@ class BrokerSettings:
         Path("/var/lib/furiosa"), "folder of the journal and of the virtual cards' device tree"
     )
     root: Path = _setting(Path("/"), "where dev/ and sys/ of real cards are looked for")
-    emulate: int = _setting(0, "number of virtual Warboy cards, 0..64; 0: look for real cards")
+    emulate: int = _setting(0, "number of virtual Warboy cards, 0..1024; 0: look for real cards")
+    listen: str = _setting(
+        "",
+        "TCP addresses for clients on other machines, host:port, comma-separated; docs/remote.md",
+    )
+    data_listen: str = _setting("", "TCP address of the data plane for them, host:port")
+    tls_cert: str = _setting("", "PEM file with the certificate for TCP")
+    tls_key: str = _setting("", "PEM file with its key")
+    tls_client_ca: str = _setting("", "PEM file with the CA of client certificates")
+    tenants: str = _setting("", "TOML file that says who may have what; docs/tenants.md")
+    audit_log: str = _setting("", "file that gets one JSON line for each grant, refusal and end")
+    metrics_listen: str = _setting(
+        "", "address of /metrics and /healthz, host:port or unix:/path; docs/metrics.md"
+    )
     socket_mode: int = _setting(0o660, "permissions of both sockets, octal")
     socket_group: str = _setting("furiosa", "group of both sockets, if there is such a group")
     worker_user: str = _setting("nobody", "whom workers run as when the broker runs as root")
+    placement: str = _setting("pack", "which free cores: pack fills cards, spread empties them")
+    aging: float = _setting(30.0, "seconds of waiting that count like one step of priority")
+    recall_grace: float = _setting(
+        10.0, "seconds an owner has when his lease expires, is revoked or preempted"
+    )
+    reconnect_grace: float = _setting(
+        60.0, "seconds owners have to connect again after the broker was killed"
+    )
+    max_linger: float = _setting(600.0, "seconds a lease may outlive its connection at most")
+    journal_sync: str = _setting(
+        "never", "when the journal is forced to disk: never, second, always"
+    )
+    max_celsius: float = _setting(95.0, "a card that is hotter is taken away, degrees")
+    health_recovery: float = _setting(10.0, "seconds a card must be well before it comes back")
     drain_grace: float = _setting(
         5.0, "seconds that owners have to release on SIGTERM, before their leases are revoked"
     )
@@ -45,7 +72,12 @@ class BrokerSettings:
     max_program_bytes: int = _setting(512 * 1024**2, "largest ENF, bytes")
     max_arena_bytes: int = _setting(1024**3, "most tensor memory of one queue, bytes")
     load_timeout: float = _setting(60.0, "seconds a worker may take to load a program")
+    run_timeout: float = _setting(60.0, "seconds one run of a program may take")
+    worker_memory_bytes: int = _setting(
+        0, "most memory of one worker, bytes; 0: that of a card, or what the machine has"
+    )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    log_format: str = _setting("text", "text, logfmt or json")
     data_plane: str = _setting(
         "auto", "inference over gRPC, in a process of its own: on, off, or auto: on unless embedded"
     )
@@ -53,7 +85,15 @@ class BrokerSettings:
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("emulate", 0, 64),
+            ("emulate", 0, 1024),
+            ("aging", 0.001, 86_400),
+            ("recall_grace", 0, 3600),
+            ("reconnect_grace", 0, 86_400),
+            ("max_linger", 0, 30 * 86_400),
+            ("max_celsius", 20, 200),
+            ("health_recovery", 0, 86_400),
+            ("run_timeout", 0.1, 86_400),
+            ("worker_memory_bytes", 0, 2**50),
             ("drain_grace", 0, 3600),
             ("idle_exit", 0, 86_400),
             ("max_program_bytes", 1024, 16 * 1024**3),
@@ -64,18 +104,28 @@ class BrokerSettings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise BadSettings(f"{name} is {value}, expected {low}..{high}")
-        if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-            raise BadSettings(
-                f"log_level is {self.log_level!r}, expected DEBUG, INFO, WARNING, ERROR"
-            )
-        if self.data_plane not in ("on", "off", "auto"):
-            raise BadSettings(f"data_plane is {self.data_plane!r}, expected on, off, auto")
+        for name, choices in (
+            ("log_level", ("DEBUG", "INFO", "WARNING", "ERROR")),
+            ("log_format", ("text", "logfmt", "json")),
+            ("data_plane", ("on", "off", "auto")),
+            ("placement", ("pack", "spread")),
+            ("journal_sync", ("never", "second", "always")),
+        ):
+            if (value := getattr(self, name)) not in choices:
+                raise BadSettings(f"{name} is {value!r}, expected {', '.join(choices)}")
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise BadSettings("tls_cert and tls_key go together")
         if len(os.fsencode(self.handoff_socket)) > 107:
             raise BadSettings(f"socket path is too long for a Unix socket: {self.handoff_socket}")
 
     @property
     def handoff_socket(self) -> Path:
         return self.socket.with_name(self.socket.name + ".handoff")
+
+    @property
+    def mode(self) -> int:
+        """Permissions of the sockets."""
+        return 0o600 if self.embedded else self.socket_mode
 
     @property
     def data_socket(self) -> Path | None:

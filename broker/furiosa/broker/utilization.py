@@ -2,30 +2,39 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from furiosa.broker.devices import CounterReading, utilisation
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import LeaseView, UtilizationView
 
-ReadCounters = Callable[[DeviceFile], CounterReading | None]  # None: nothing to read there now
+# None: nothing to read there now
+ReadCounters = Callable[
+    [Sequence[DeviceFile]], Awaitable[Mapping[DeviceFile, CounterReading | None]]
+]
 
 
 async def measure(
     leases: Callable[[], Sequence[LeaseView]], read: ReadCounters, window: float
 ) -> tuple[UtilizationView, ...]:
     """Use of every file that is leased at both ends of a window of `window` seconds from now."""
-    before = {file: read(file) for lease in leases() for file in lease.device_files}
+    before = await read(_files(leases()))
     start = time.monotonic_ns()
     await asyncio.sleep(window)
     elapsed = time.monotonic_ns() - start
+    still = leases()
+    after = await read(_files(still))
     rows = (
-        _use(file, before[file], read(file), elapsed, lease)
-        for lease in leases()
+        _use(file, before[file], after.get(file), elapsed, lease)
+        for lease in still
         for file in lease.device_files
         if file in before
     )
     return tuple(sorted(rows, key=lambda row: str(row.device_file)))
+
+
+def _files(leases: Sequence[LeaseView]) -> list[DeviceFile]:
+    return [file for lease in leases for file in lease.device_files]
 
 
 def _use(

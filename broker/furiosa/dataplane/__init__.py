@@ -5,5 +5,6 @@ A process of its own, started by the broker and unprivileged. Towards clients it
 inherited socket, for the queues of those whose session token it was shown.
 
 `broker_link` asks, `lane` is one queue, `port` one program of one session, `ports` the table of them,
-`service` the gRPC side.
+`service` the gRPC side, `listeners` where clients connect: on the Unix socket a session's token is
+enough, on TCP its owner proves again who he is.
 """

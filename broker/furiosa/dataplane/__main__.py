@@ -6,33 +6,31 @@ os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # before gRPC is imported: nothing
 
 import argparse
 import asyncio
+import gc
 import logging
 import signal
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import grpc
-
+from furiosa.common.proof import Proving
 from furiosa.dataplane import privileges
+from furiosa.dataplane.listeners import TcpListener, tcp_server, unix_server
 from furiosa.dataplane.ports import Ports
-from furiosa.dataplane.service import InferenceService
-from furiosa.proto.broker.v1 import inference_pb2_grpc
 
 GRACE_SECONDS: Final = 2.0  # for calls in progress when asked to end
-MAX_CALLS: Final = 1024  # at once; what one of them holds in memory is bounded by the message size
-
-_OPTIONS: Final = (
-    ("grpc.so_reuseport", 0),  # a second server on our address must fail, not share it
-    ("grpc.server.max_pending_requests", 20_000),  # the default drops calls at random past 1,000
-    ("grpc.server.max_pending_requests_hard_limit", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.max_send_message_length", -1),
-)
 
 
-async def serve(path: Path, mode: int, broker: socket.socket, user: str, max_bytes: int) -> None:
-    """Until the broker hangs up or SIGTERM. Raises: OSError when the socket cannot be made."""
+async def serve(
+    path: Path,
+    mode: int,
+    broker: socket.socket,
+    user: str,
+    max_bytes: int,
+    tcp: Sequence[TcpListener] = (),
+) -> None:
+    """Until the broker hangs up or SIGTERM. Raises: OSError when a socket cannot be made."""
     stop = asyncio.Event()
     grace = GRACE_SECONDS
 
@@ -44,24 +42,18 @@ async def serve(path: Path, mode: int, broker: socket.socket, user: str, max_byt
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     ports = Ports(broker, orphaned)
-    server = grpc.aio.server(
-        options=(*_OPTIONS, ("grpc.max_receive_message_length", max_bytes)),
-        maximum_concurrent_rpcs=MAX_CALLS,
-    )
-    inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(ports), server)
-    path.unlink(missing_ok=True)  # left by one before us; the broker's lock says it is not in use
-    before = os.umask(0o777 & ~mode)
-    try:
-        if server.add_insecure_port(f"unix:{path}") == 0:
-            raise OSError(f"cannot listen on {path}")
-    finally:
-        os.umask(before)
+    servers = [unix_server(ports, path, mode, max_bytes)]
+    servers += [tcp_server(ports, listener, max_bytes)[0] for listener in tcp]
     privileges.drop(user)
-    await server.start()
+    await asyncio.gather(*(server.start() for server in servers))
     ports.hello("furiosa-dataplane")
     await stop.wait()
-    await server.stop(grace)
+    await asyncio.gather(*(server.stop(grace) for server in servers))
     ports.close()
+    # calls that were aborted refer to themselves, and so to the servers; were these still there when the
+    # process ends, TLS in gRPC would wait two seconds for them
+    servers.clear()
+    gc.collect()
 
 
 def main() -> None:
@@ -72,12 +64,21 @@ def main() -> None:
         "--socket-mode", type=lambda text: int(text, 8), default=0o660, help="octal"
     )
     parser.add_argument("--user", default="nobody", help="whom to become when started as root")
+    parser.add_argument(
+        "--listen",
+        action="append",
+        default=[],
+        metavar="HOST:PORT/PROOF",
+        help="TCP, too; what clients prove themselves by: certificate or token",
+    )
+    parser.add_argument("--tls-fd", type=int, help="inherited memory with the keys for TCP")
     parser.add_argument("--max-message-bytes", type=int, default=256 * 1024**2)
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the broker, which then decides
     privileges.keep_freed_memory()
     broker = socket.socket(fileno=arguments.broker_fd)
+    tcp = [_listener(text, arguments.tls_fd) for text in arguments.listen]
     asyncio.run(
         serve(
             arguments.socket,
@@ -85,8 +86,15 @@ def main() -> None:
             broker,
             arguments.user,
             arguments.max_message_bytes,
+            tcp,
         )
     )
+
+
+def _listener(text: str, keys: int | None) -> TcpListener:
+    """The broker has checked it all."""
+    address, _, way = text.rpartition("/")
+    return TcpListener(address, Proving(way), keys)
 
 
 if __name__ == "__main__":

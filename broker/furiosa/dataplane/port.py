@@ -11,7 +11,7 @@ from furiosa.common.errors import (
     WorkerDied,
 )
 from furiosa.common.names import DeviceFile
-from furiosa.common.views import LeaseEndedNotice, Notice, ProgramView
+from furiosa.common.views import LeaseEndedNotice, ProgramView, WorkerDiedNotice
 from furiosa.dataplane.broker_link import BrokerLink
 from furiosa.dataplane.lane import DEPTH, Lane, Layout, Result
 from furiosa.queuepair import BrokenQueue, ClientQueue, Geometry
@@ -108,7 +108,7 @@ class Port:
                 expected = f"{spec.nbytes} bytes, {spec.dtype.value} {list(spec.shape)}"
                 raise BadArgument(f"input {spec.name!r}", f"{len(data)} bytes", expected)
 
-    def notice(self, notice: Notice, error: FuriosaError) -> None:
+    def notice(self, notice: LeaseEndedNotice | WorkerDiedNotice, error: FuriosaError) -> None:
         """What happened to the lease; `error` says it to who is waiting."""
         if isinstance(notice, LeaseEndedNotice):
             self.close(error)

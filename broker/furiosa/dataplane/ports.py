@@ -7,8 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from furiosa.common.errors import BrokerUnavailable, FuriosaError, LeaseEnded, WorkerDied
-from furiosa.common.views import LeaseEndedNotice, Notice
+from furiosa.common.errors import (
+    BrokerUnavailable,
+    FuriosaError,
+    LeaseEnded,
+    NoSession,
+    WorkerDied,
+)
+from furiosa.common.views import LeaseEndedNotice, Notice, WorkerDiedNotice
 from furiosa.dataplane.broker_link import BrokerLink
 from furiosa.dataplane.port import Port
 
@@ -17,6 +23,7 @@ Key = tuple[str, str, int]  # session token, lease, program
 # Of one lease. Nobody tells us of an unload, and each port holds a queue of each of its device files, of
 # which a worker has 32 for all.
 MAX_PORTS: Final = 16
+MAX_KNOWN: Final = 4096  # tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +39,27 @@ class Ports:
         self._link = BrokerLink(broker, self._notice, self._broker_gone)
         self._on_broker_gone = on_broker_gone
         self._entries: dict[Key, _Entry] = {}  # the one used last at the end
+        self._known: set[str] = set()  # tokens that had a session when it was last asked
 
     def hello(self, client: str) -> None:
         """Tell the broker that clients can connect."""
         self._link.hello(client)
+
+    async def admit(self, token: str) -> None:
+        """Whether there is a session of that token, before anything is read for it.
+
+        Raises: NoSession; BrokerUnavailable.
+        """
+        if token not in self._known:
+            try:
+                await self._link.describe(token, "", 0)
+            except (NoSession, BrokerUnavailable):
+                raise
+            except FuriosaError:
+                pass  # the session is checked first; a lease without a name there is not
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known.add(token)
 
     async def get(self, token: str, lease_id: str, program_id: int) -> Port:
         """The open port; opened for the first who asks, and others wait with him.
@@ -53,7 +77,11 @@ class Ports:
         self._entries[key] = entry
         if not entry.opening.done():
             await asyncio.wait([entry.opening])  # whoever gives up leaves it to the others
-        entry.opening.result()
+        try:
+            entry.opening.result()
+        except NoSession:
+            self._known.discard(token)
+            raise
         return entry.port
 
     def close(self) -> None:
@@ -76,12 +104,15 @@ class Ports:
 
     def _notice(self, notice: Notice) -> None:
         error: FuriosaError
-        if isinstance(notice, LeaseEndedNotice):
-            error = LeaseEnded(notice.lease_id, notice.cause)
-        else:
-            error = WorkerDied(str(notice.device_file), notice.cause)
+        match notice:
+            case LeaseEndedNotice(lease_id, cause):
+                error = LeaseEnded(lease_id, cause)
+            case WorkerDiedNotice(lease_id, file, cause):
+                error = WorkerDied(str(file), cause)
+            case _:
+                return  # a lease that is only recalled still runs programs
         for entry in tuple(self._entries.values()):
-            if entry.port.lease_id == notice.lease_id:
+            if entry.port.lease_id == lease_id:
                 entry.port.notice(notice, error)
 
     def _broker_gone(self) -> None:

@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-import re
 import secrets
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import grpc
 
-from furiosa.common.errors import FuriosaError, InternalError, NoSession
+from furiosa.common.errors import BadArgument, FuriosaError, InternalError, NoSession
+from furiosa.common.proof import Proving, proof_of, session_token_of
 from furiosa.common.status import Failed, Status, to_failed
 from furiosa.common.wire import failed_to_detail
 from furiosa.dataplane.ports import Ports
@@ -21,20 +21,41 @@ _log = logging.getLogger(__name__)
 MAX_IN_FLIGHT: Final = (
     32  # requests of one stream; more are left unread, so that gRPC slows its sender
 )
-_TOKEN: Final = re.compile(r"furiosa-session/([0-9a-f]{64})(?: .*)?", re.ASCII)
+REQUEST_SECONDS: Final = 60.0  # for a unary request that has begun to come by TCP
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _STOPPED: Final = Failed(Status.ABORTED, "the call was cancelled", "", {})
 
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
-    def __init__(self, ports: Ports) -> None:
+    """`way` is what clients on TCP prove themselves by; None on the Unix socket."""
+
+    def __init__(self, ports: Ports, way: Proving | None = None) -> None:
         self._ports = ports
+        self._way = way
 
     async def Run(self, request: pb.RunRequest, context: Any) -> Any:
         try:
-            return await self._run(_token(context, "Inference/Run"), request)
+            return await self._run(self._token(context, "Inference/Run"), request)
         except asyncio.CancelledError:
             # let out, it would leave a client that is still there waiting for its deadline
+            await _abort(context, _STOPPED)
+        except Exception as error:  # the boundary: every error becomes a status
+            await _abort(context, _failure(error))
+
+    async def RunUnread(self, _: AsyncIterator[pb.RunRequest], context: Any) -> Any:
+        """Run, for strangers: a request is read only once its sender is known to have a session."""
+        try:
+            token = self._token(context, "Inference/Run")
+            await self._ports.admit(token)
+            async with asyncio.timeout(REQUEST_SECONDS):
+                request = await context.read()
+            if request is grpc.aio.EOF:
+                raise BadArgument("the request", "absent", "Inference/Run")
+            return await self._run(token, request)
+        except TimeoutError:
+            found = f"not here after {REQUEST_SECONDS:g} s"
+            await _abort(context, to_failed(BadArgument("the request", found, "Inference/Run")))
+        except asyncio.CancelledError:
             await _abort(context, _STOPPED)
         except Exception as error:  # the boundary: every error becomes a status
             await _abort(context, _failure(error))
@@ -43,7 +64,9 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self, _: AsyncIterator[pb.RunRequest], context: Any
     ) -> None:
         try:
-            token = _token(context, "Inference/RunStream")
+            token = self._token(context, "Inference/RunStream")
+            if self._way is not None:
+                await self._ports.admit(token)
             window = asyncio.Semaphore(MAX_IN_FLIGHT)
             writing = asyncio.Lock()
             async with asyncio.TaskGroup() as answers:
@@ -88,13 +111,16 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         result = await port.run(request.inputs)
         return pb.RunResponse(outputs=result.outputs, id=request.id, device_time_ns=result.task_ns)
 
-
-def _token(context: Any, method: str) -> str:
-    """Raises: NoSession."""
-    for key, value in context.invocation_metadata() or ():
-        if key == "user-agent" and (match := _TOKEN.fullmatch(value)):
-            return match[1]
-    raise NoSession(method)
+    def _token(self, context: Any, method: str) -> str:
+        """What the broker knows the caller's session by. Raises: NoSession."""
+        metadata = context.invocation_metadata() or ()
+        token = session_token_of(metadata)
+        if token is not None and self._way is not None:
+            proof = proof_of(self._way, context.auth_context(), metadata)
+            token = None if proof is None else proof.bind(token)
+        if token is None:
+            raise NoSession(method)
+        return token
 
 
 def _failure(error: Exception) -> Failed:

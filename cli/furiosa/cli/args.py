@@ -1,6 +1,7 @@
 """Sub-commands of furiosactl, and the arguments that several of them share."""
 
 import argparse
+import re
 from enum import Enum
 from typing import Final
 
@@ -13,9 +14,13 @@ class Format(Enum):
     YAML = "yaml"
 
 
+_NPU: Final = re.compile(r"(?:npu)?([0-9]{1,5})", re.ASCII)
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|)", re.ASCII)
+_UNITS: Final = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
-BROKER_HELP: Final = "where the broker is: unix:/path (default: $FURIOSA_BROKER)"
+BROKER_HELP: Final = "where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)"
 
 
 def add_command(
@@ -36,6 +41,36 @@ def add_format(parser: argparse.ArgumentParser) -> None:
         default=Format.TABLE.value,
         help="print for programs instead of a table",
     )
+
+
+def add_npu(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("npu", metavar="NPU", type=npu, help="the card, e.g. npu0 or 0")
+
+
+def add_grace(parser: argparse.ArgumentParser) -> None:
+    text = "how long owners may still work, e.g. 10s, 500ms, 2m (default: as the broker is set)"
+    parser.add_argument("--grace", metavar="TIME", type=duration, help=text)
+
+
+def add_reason(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", metavar="TEXT", default="", help="shown to those concerned")
+
+
+def npu(text: str) -> int:
+    """Number of a card."""
+    if (match := _NPU.fullmatch(text)) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no card: expected e.g. npu0 or 0")
+    return int(match[1])
+
+
+def duration(text: str) -> float:
+    """Seconds."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: expected a number and ms, s, m or h, e.g. 10s; alone it is seconds"
+        )
+    return float(match[1]) * _UNITS[match[2]]
 
 
 def add_broker(parser: argparse.ArgumentParser, *, default: str | None) -> None:

@@ -1,9 +1,11 @@
 """The broker as the commands see it, and the way to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol
 
-from furiosa.common.views import DeviceView, Origin, ProcessView
+from furiosa.cli.starting import starting
+from furiosa.common.views import DeviceView, LeaseOverview, LeaseView, Origin, ProcessView
 
 
 class Broker(Protocol):
@@ -15,6 +17,18 @@ class Broker(Protocol):
     def devices(self) -> tuple[DeviceView, ...]: ...
 
     def processes(self) -> tuple[ProcessView, ...]: ...
+
+    def overview(self) -> LeaseOverview: ...
+
+    def watch_leases(self) -> AbstractContextManager[Iterator[LeaseOverview]]: ...
+
+    def revoke(self, lease_id: str, grace: float | None = None, reason: str = "") -> LeaseView: ...
+
+    def cordon(self, npu: int, reason: str = "") -> None: ...
+
+    def uncordon(self, npu: int) -> None: ...
+
+    def drain(self, npu: int, grace: float | None = None, reason: str = "") -> int: ...
 
     def close(self) -> None: ...
 
@@ -32,6 +46,7 @@ def connect(address: str | None) -> Broker:
 
     where = None if address is None else Address.parse(address, "--broker")
 
-    from furiosa.client.sync import Connection
+    with starting():
+        from furiosa.client.sync import Connection
 
     return Connection.open(where, client="furiosactl")

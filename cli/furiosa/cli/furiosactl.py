@@ -1,75 +1,18 @@
-"""`furiosactl`: show NPU devices and who uses them.
+"""`furiosactl`: show NPU devices and who uses them, and administer the broker."""
 
-Source: furiosactl reference 2 (help text), 3 to 6 (tables), 8 (structured output).
-"""
+from typing import TYPE_CHECKING
 
-import argparse
-from collections.abc import Sequence
-from typing import Final
+from furiosa.cli.starting import starting
 
-from furiosa.cli.args import BROKER_HELP, add_broker
-from furiosa.cli.broker import Connect, connect
-from furiosa.cli.commands import info, list_, ps, version
-from furiosa.cli.exitcodes import ExitCode
-from furiosa.cli.terminal import Terminal
-from furiosa.common.errors import FuriosaError
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-_COMMANDS: Final = {  # in the order of the help text
-    "version": (version, "Print the furiosactl version information"),
-    "info": (info, "Show information one or many NPU(s)"),
-    "list": (list_, "Display NPU device list"),
-    "ps": (ps, "Show processes that hold NPU devices"),
-}
+    from furiosa.cli.broker import Connect
+    from furiosa.cli.exitcodes import ExitCode
 
 
-class _Parser(argparse.ArgumentParser):
-    """Top level only: its help is the published text, not argparse's."""
-
-    def format_help(self) -> str:
-        commands = "".join(f"  {name:<11}{text}\n" for name, (_, text) in _COMMANDS.items())
-        return (
-            "furiosactl controls the FURIOSA NPU.\n\n"
-            "Find more information at: https://furiosa.ai/\n\n"
-            f"Basic Commands:\n{commands}\n"
-            f"Options:\n  --broker ADDRESS  {BROKER_HELP}\n\n"
-            "Usage:\n  furiosactl COMMAND\n"
-        )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="furiosactl", allow_abbrev=False)
-    add_broker(parser, default=None)
-    commands = parser.add_subparsers(metavar="COMMAND", parser_class=argparse.ArgumentParser)
-    for command, text in _COMMANDS.values():
-        command.add_parser(commands, text)
-    return parser
-
-
-def main(argv: Sequence[str] | None = None, *, connect: Connect = connect) -> ExitCode:
+def main(argv: "Sequence[str] | None" = None, *, connect: "Connect | None" = None) -> "ExitCode":
     """Run one command line (default: the process's) and return its exit status."""
-    terminal = Terminal.standard()
-    try:
-        code = _run(argv, terminal, connect)
-        terminal.out.flush()
-    except KeyboardInterrupt:
-        code = ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        code = ExitCode.BROKEN_PIPE
-    except (FuriosaError, OSError, ValueError) as exc:
-        terminal.say(f"furiosactl: {exc}")
-        code = ExitCode.FAILURE
-    terminal.finish()
-    return code
-
-
-def _run(argv: Sequence[str] | None, terminal: Terminal, connect: Connect) -> ExitCode:
-    parser = _parser()
-    try:
-        args = parser.parse_args(argv)
-    except SystemExit as exc:  # argparse has printed its help or what is wrong
-        return ExitCode.OK if not exc.code else ExitCode.USAGE
-    if "run" not in args:
-        terminal.out.write(parser.format_help())
-        return ExitCode.OK
-    code: ExitCode = args.run(args, terminal, connect)
-    return code
+    with starting():
+        from furiosa.cli import broker, command_line
+    return command_line.run(argv, connect or broker.connect)

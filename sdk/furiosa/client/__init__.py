@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING
 
 from furiosa.client.address import Address, TcpAddress, UnixAddress
+from furiosa.client.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from furiosa.client._async.connection import Connection
 
-__all__ = ["Address", "Connection", "TcpAddress", "UnixAddress"]
+__all__ = ["Address", "Connection", "Snapshot", "TcpAddress", "UnixAddress"]
 
 
 def __getattr__(name: str) -> object:

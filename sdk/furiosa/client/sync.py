@@ -2,5 +2,6 @@
 
 from furiosa.client._sync.connection import Connection
 from furiosa.client.address import Address, TcpAddress, UnixAddress
+from furiosa.client.snapshot import Snapshot
 
-__all__ = ["Address", "Connection", "TcpAddress", "UnixAddress"]
+__all__ = ["Address", "Connection", "Snapshot", "TcpAddress", "UnixAddress"]

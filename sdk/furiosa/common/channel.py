@@ -71,6 +71,13 @@ class Decoder:
         if not self._buffer and self._descriptors:
             raise BrokenChannel(f"{len(self._descriptors)} descriptors nobody announced")
 
+    def take_rest(self) -> tuple[bytes, list[int]]:
+        """What has come of messages that are not whole yet; the descriptors are yours."""
+        rest = bytes(self._buffer), list(self._descriptors)
+        self._buffer.clear()
+        self._descriptors.clear()
+        return rest
+
     def close(self) -> None:
         while self._descriptors:
             os.close(self._descriptors.popleft())

@@ -71,6 +71,10 @@ class DeviceSpec:
     def __str__(self) -> str:
         return ",".join(map(str, self.items))
 
+    def may_want(self, files: Iterable[DeviceFile]) -> bool:
+        """Whether one of the files may be in its way."""
+        return any(isinstance(i, Counted) or i.file.overlaps(f) for i in self.items for f in files)
+
 
 def _item(text: str, part: str) -> Item:
     if not part:

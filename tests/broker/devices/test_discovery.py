@@ -1,9 +1,12 @@
+import errno
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from furiosa.broker.devices import Card, discover
+from furiosa.broker.devices import Card, discover, hwmon, survey
 from furiosa.broker.devices.tree import MARKER, MAX_FILE_BYTES
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Architecture, Origin
@@ -22,7 +25,9 @@ def indexes(root: Path) -> list[int]:
 
 def test_everything_a_card_says_is_read_and_trimmed() -> None:
     root = recorded("one-card")
-    assert discover(root, is_device=is_file) == (
+    (card,) = discover(root, is_device=is_file)
+    assert card.incarnation == (root / FOLDER).lstat().st_ino
+    assert replace(card, incarnation=0) == (
         Card(
             index=1,
             architecture=Architecture.WARBOY,
@@ -36,15 +41,17 @@ def test_everything_a_card_says_is_read_and_trimmed() -> None:
             numa_node=0,
             device_files=files("npu1", "npu1pe0", "npu1pe1", "npu1pe0-1"),
             cores=(0, 1),
-            hwmon=root / "sys/bus/pci/devices/0000:44:00.0/hwmon/hwmon3",
-        ),
+            incarnation=0,
+        )
     )
 
 
 def test_cards_come_by_number_and_the_lowest_hwmon_folder_counts() -> None:
-    cards = discover(recorded("two-cards"), is_device=is_file)
+    root = recorded("two-cards")
+    cards = discover(root, is_device=is_file)
     assert [(card.index, card.numa_node) for card in cards] == [(0, -1), (10, 1)]
-    assert [card.hwmon.name for card in cards if card.hwmon] == ["hwmon10", "hwmon2"]
+    folders = [hwmon.folder(root, card.pci_bdf) for card in cards]
+    assert [folder.name for folder in folders if folder] == ["hwmon10", "hwmon2"]
 
 
 def test_without_a_driver_there_are_no_cards(tmp_path: Path) -> None:
@@ -168,15 +175,92 @@ def test_cores_are_those_the_files_name(tmp_path: Path) -> None:
     assert [card.cores for card in discover(root, is_device=is_file)] == [()]
 
 
+def test_nothing_new_is_the_same_survey(tmp_path: Path) -> None:
+    root = copied("one-card", tmp_path)
+    first = survey(root, is_device=is_file)
+    assert survey(root, first, is_device=is_file) is first
+
+
+def test_only_what_has_changed_is_read_anew(tmp_path: Path) -> None:
+    root = copied("two-cards", tmp_path)
+    first = survey(root, is_device=is_file)
+    (root / "dev/npu10pe0").unlink()
+    read = []
+
+    def enter(at: str) -> bool:
+        read.append(at)
+        return True
+
+    second = survey(root, first, is_device=is_file, enter=enter)
+    assert read == ["the device tree", "npu10"]
+    assert second.cards[0] is first.cards[0]
+    assert set(first.cards[1].device_files) - set(second.cards[1].device_files) == {
+        *files("npu10pe0")
+    }
+
+
+def test_a_card_that_comes_and_goes_is_seen(tmp_path: Path) -> None:
+    root = copied("two-cards", tmp_path)
+    first = survey(root, is_device=is_file)
+    link = root / "sys/class/npu_mgmt/npu0_mgmt"
+    link.rename(tmp_path / "away")
+    second = survey(root, first, is_device=is_file)
+    assert [card.index for card in second.cards] == [10]
+    (tmp_path / "away").rename(link)
+    assert survey(root, second, is_device=is_file).cards == first.cards
+
+
+def test_a_card_made_anew_is_another_incarnation(tmp_path: Path) -> None:
+    root = copied("one-card", tmp_path)
+    first = survey(root, is_device=is_file)
+    shutil.copytree(root / FOLDER, tmp_path / "new")
+    (root / FOLDER).rename(tmp_path / "old")
+    (tmp_path / "new").rename(root / FOLDER)
+    (card,) = survey(root, first, is_device=is_file).cards
+    assert card.incarnation != first.cards[0].incarnation
+    assert replace(card, incarnation=first.cards[0].incarnation) == first.cards[0]
+
+
+def test_a_broken_card_is_tried_again_and_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = copied("one-card", tmp_path)
+    (root / FOLDER / "soc_rev").write_text("A0")
+    found = survey(root, is_device=is_file)
+    for _ in range(3):
+        found = survey(root, found, is_device=is_file)
+    assert found.faults.keys() == {1}
+    assert len(caplog.messages) == 1
+    (root / FOLDER / "soc_rev").write_text("B0")
+    found = survey(root, found, is_device=is_file)
+    assert [card.index for card in found.cards] == [1]
+    assert found.faults == {}
+
+
+def test_a_card_nobody_may_enter_stays_as_it_was(tmp_path: Path) -> None:
+    root = copied("one-card", tmp_path)
+    first = survey(root, is_device=is_file)
+    (root / "dev/npu1pe0").unlink()
+    assert survey(root, first, enter=lambda at: at != "npu1").cards == first.cards
+    assert survey(root, first, enter=lambda at: at != "the device tree") is first
+
+
+def test_a_broker_without_descriptors_loses_no_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = copied("one-card", tmp_path)
+
+    def exhausted(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "open", exhausted)
+    with pytest.raises(OSError, match="Too many open files"):
+        survey(root, is_device=is_file)
+
+
 def test_a_card_without_sensors_is_a_card(tmp_path: Path) -> None:
     root = copied("one-card", tmp_path)
-    hwmon = root / "sys/bus/pci/devices/0000:44:00.0/hwmon"
-    hwmon.rename(hwmon.with_name("elsewhere"))
-    assert [card.hwmon for card in discover(root, is_device=is_file)] == [None]
-
-
-def test_paths_are_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(recorded("one-card").parent)
-    (card,) = discover(Path("devtree-one-card"), is_device=is_file)
-    assert card.hwmon is not None
-    assert card.hwmon.is_absolute()
+    folder = root / "sys/bus/pci/devices/0000:44:00.0/hwmon"
+    folder.rename(folder.with_name("elsewhere"))
+    (card,) = discover(root, is_device=is_file)
+    assert hwmon.folder(root, card.pci_bdf) is None

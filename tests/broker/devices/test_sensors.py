@@ -5,12 +5,14 @@ import pytest
 from furiosa.broker.devices import (
     Card,
     CounterReading,
+    Gauges,
     Sensors,
     discover,
+    hwmon,
     read_counters,
     read_sensors,
 )
-from furiosa.broker.devices.hwmon import Kind, Reading, read
+from furiosa.broker.devices.hwmon import Kind
 from furiosa.common.names import DeviceFile
 from support.devtrees import copied, is_file, recorded
 
@@ -20,8 +22,9 @@ PE0 = DeviceFile.parse("npu0pe0")
 def one_card(tmp_path: Path) -> tuple[Path, Card, Path]:
     root = copied("one-card", tmp_path)
     (card,) = discover(root, is_device=is_file)
-    assert card.hwmon is not None
-    return root, card, card.hwmon
+    folder = hwmon.folder(root, card.pci_bdf)
+    assert folder is not None
+    return root, card, folder
 
 
 def test_the_peak_sensor_and_the_whole_card_are_shown() -> None:
@@ -38,51 +41,91 @@ def test_without_a_peak_sensor_the_average_is_shown_and_else_the_warmest() -> No
 
 
 def test_sensors_are_read_each_time(tmp_path: Path) -> None:
-    root, card, hwmon = one_card(tmp_path)
-    (hwmon / "temp9_input").write_text("60123\n")
+    root, card, folder = one_card(tmp_path)
+    (folder / "temp9_input").write_text("60123\n")
     (root / "sys/class/npu_mgmt/npu1_mgmt/alive").write_text("0\n")
     assert read_sensors(root, card) == Sensors(False, 60_123, 990_000)
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "cause"),
+    ("text", "cause"),
     [
-        ("temp1_input", None, "Item Not found: temp1 input"),
-        ("temp1_input", "warm", "Unexpected value format: temp1 warm"),
-        ("temp1_input", "2147483648", "Unexpected value format: temp1 2147483648"),
+        (None, "IoError: [Errno 2] No such file or directory: '"),
+        ("warm", "Unexpected value format: temp9 warm ("),
+        ("2147483648", "Unexpected value format: temp9 2147483648 ("),
     ],
 )
-def test_one_bad_sensor_fails_its_kind_and_is_logged_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, text: str | None, cause: str
+def test_a_bad_value_is_missing_and_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str | None, cause: str
 ) -> None:
-    root, card, hwmon = one_card(tmp_path)
-    good = (hwmon / file).read_text()
-    (hwmon / file).unlink() if text is None else (hwmon / file).write_text(text)
+    root, card, folder = one_card(tmp_path)
+    gauges, path = Gauges(root), folder / "temp9_input"
+    good = path.read_text()
+    assert gauges.read(card).temperature_millicelsius == 54_000
+    path.unlink() if text is None else path.write_text(text)
+    assert gauges.read(card) == Sensors(True, None, 990_000)
+    (line,) = caplog.messages
+    assert line.startswith(f"HwmonError: [npu1] {cause}")
+
+    path.write_text(good)
+    assert gauges.read(card).temperature_millicelsius == 54_000
+    path.write_text("again")
     for _ in range(3):
-        assert read_sensors(root, card) == Sensors(True, None, 990_000)
-    assert caplog.messages == [f"HwmonError: [npu1] {cause}"]
+        gauges.read(card)
+    assert [line.partition(" (")[0] for line in caplog.messages[1:]] == [
+        "HwmonError: [npu1] Unexpected value format: temp9 again"
+    ]
 
-    (hwmon / file).write_text(good)
+
+def test_a_sensor_without_a_value_fails_the_search_and_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root, card, folder = one_card(tmp_path)
+    (folder / "temp1_input").unlink()
+    gauges = Gauges(root)
+    for _ in range(3):
+        assert gauges.read(card) == Sensors(True, None, None)
+    assert caplog.messages == ["HwmonError: [npu1] Item Not found: temp1 input"]
+
+
+def test_another_sensor_that_is_broken_does_no_harm(tmp_path: Path) -> None:
+    root, card, folder = one_card(tmp_path)
+    (folder / "temp1_input").write_text("warm")
     assert read_sensors(root, card).temperature_millicelsius == 54_000
-    (hwmon / file).write_text("again")
-    read_sensors(root, card)
-    assert caplog.messages[1:] == ["HwmonError: [npu1] Unexpected value format: temp1 again"]
 
 
-def test_a_card_that_was_pulled_out_is_not_alive(tmp_path: Path) -> None:
-    root, card, hwmon = one_card(tmp_path)
+def test_sensors_that_come_later_than_their_card_are_found(tmp_path: Path) -> None:
+    root, card, folder = one_card(tmp_path)
+    away = folder.rename(tmp_path / "away")
+    gauges = Gauges(root)
+    assert gauges.read(card) == Sensors(True, None, None)
+    away.rename(folder)
+    assert gauges.read(card) == Sensors(True, 54_000, 990_000)
+
+
+def test_sensors_that_have_moved_are_found_again(tmp_path: Path) -> None:
+    root, card, folder = one_card(tmp_path)
+    gauges = Gauges(root)
+    gauges.read(card)
+    folder.rename(folder.with_name("hwmon77"))
+    gauges.read(card)
+    assert gauges.read(card) == Sensors(True, 54_000, 990_000)
+
+
+def test_a_card_that_was_pulled_out_says_nothing(tmp_path: Path) -> None:
+    root, card, folder = one_card(tmp_path)
     (root / "sys/class/npu_mgmt/npu1_mgmt").unlink()
-    hwmon.rename(hwmon.with_name("gone"))
-    assert read_sensors(root, card) == Sensors(False, None, None)
+    folder.rename(folder.with_name("gone"))
+    assert read_sensors(root, card) == Sensors(None, None, None)
 
 
 def test_a_reading_just_below_zero_is_no_power(tmp_path: Path) -> None:
-    root, card, hwmon = one_card(tmp_path)
-    (hwmon / "power6_average").write_text("-12")
+    root, card, folder = one_card(tmp_path)
+    (folder / "power6_average").write_text("-12")
     assert read_sensors(root, card).power_microwatts == 0
 
 
-def test_a_kind_is_read_by_number_with_its_labels(tmp_path: Path) -> None:
+def test_a_kind_is_found_by_number_with_its_labels(tmp_path: Path) -> None:
     for name, text in {
         "temp10_input": "3",
         "temp2_input": "-2",
@@ -93,9 +136,13 @@ def test_a_kind_is_read_by_number_with_its_labels(tmp_path: Path) -> None:
         "in0_input": "800",
     }.items():
         (tmp_path / name).write_text(text)
-    assert read(tmp_path, Kind.TEMPERATURE) == (Reading("NE", -2), Reading("10", 3))
-    assert read(tmp_path, Kind.VOLTAGE) == (Reading("0", 800),)
-    assert read(tmp_path, Kind.CURRENT) == ()
+    assert hwmon.channels(tmp_path, Kind.TEMPERATURE) == (
+        hwmon.Channel("NE", tmp_path / "temp2_input"),
+        hwmon.Channel("10", tmp_path / "temp10_input"),
+    )
+    assert hwmon.value(tmp_path / "temp2_input") == -2
+    assert [found.label for found in hwmon.channels(tmp_path, Kind.VOLTAGE)] == ["0"]
+    assert hwmon.channels(tmp_path, Kind.CURRENT) == ()
 
 
 def test_counters_are_read_with_the_time() -> None:

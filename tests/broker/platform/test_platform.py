@@ -1,17 +1,26 @@
 import os
+import shutil
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from furiosa.broker.devices import Sensors, discover, read_counters, read_sensors, utilisation
-from furiosa.broker.devices.hwmon import Kind, read
+from furiosa.broker.devices import (
+    Sensors,
+    discover,
+    hwmon,
+    read_counters,
+    read_sensors,
+    utilisation,
+)
+from furiosa.broker.devices.hwmon import Kind
 from furiosa.broker.platform import VirtualPlatform
 from furiosa.broker.platform.identity import identity
 from furiosa.broker.platform.thermal import FULL_CELSIUS, FULL_WATTS, IDLE_CELSIUS, IDLE_WATTS
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Architecture, Origin
+from support.virtual_cards import overheat, pull_out
 
 PE0, PE1, FUSED, WHOLE = map(DeviceFile.parse, ("npu0pe0", "npu0pe1", "npu0pe0-1", "npu0"))
 SECOND = 1_000_000_000
@@ -28,6 +37,15 @@ def written(folder: Path, cards: int) -> VirtualPlatform:
     platform = VirtualPlatform(folder, cards, machine="m")
     platform.write()
     return platform
+
+
+def written_at(folder: Path) -> dict[str, tuple[int, int]]:
+    """Tells a file that was written again, also with the same text."""
+    return {
+        str(path.relative_to(folder)): (path.lstat().st_ino, path.lstat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if not path.is_dir()
+    }
 
 
 def snapshot(folder: Path) -> dict[str, str]:
@@ -76,9 +94,10 @@ def test_the_tree_has_every_published_file(tmp_path: Path) -> None:
         "evb_rev", "reboot_reason", "device_led", "ne_clock", "ne_dtm_policy",
     }  # fmt: skip
     (card,) = discover(tmp_path)
-    assert card.hwmon is not None
-    assert (card.hwmon / "name").read_text() == "npu0\n"
-    labels = {kind: [reading.label for reading in read(card.hwmon, kind)] for kind in Kind}
+    folder = hwmon.folder(tmp_path, card.pci_bdf)
+    assert folder is not None
+    assert (folder / "name").read_text() == "npu0\n"
+    labels = {kind: [found.label for found in hwmon.channels(folder, kind)] for kind in Kind}
     assert labels == {
         Kind.CURRENT: ["NE 12V Curr", "NE Current", "PCI 12V Curr", "PCI 3.3V Curr"],
         Kind.VOLTAGE: ["NE Core 48V Volt", "NE Core Volt"],
@@ -120,9 +139,9 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert snapshot(tmp_path) == {"dev": "/", "dev/precious": ""}
 
 
-@pytest.mark.parametrize("cards", [-1, 257])
+@pytest.mark.parametrize("cards", [-1, 65_537])
 def test_an_impossible_number_of_cards_is_refused(tmp_path: Path, cards: int) -> None:
-    with pytest.raises(ValueError, match="0 to 256 are possible"):
+    with pytest.raises(ValueError, match="0 to 65536 are possible"):
         VirtualPlatform(tmp_path, cards)
 
 
@@ -219,12 +238,76 @@ def test_the_heartbeat_counts_seconds(tmp_path: Path) -> None:
     assert (tmp_path / MGMT / "heartbeat").read_text() == "86\n"
 
 
+def temperature(root: Path) -> int | None:
+    (card,) = discover(root)
+    return read_sensors(root, card).temperature_millicelsius
+
+
 def test_a_card_can_be_made_to_fail_by_hand(tmp_path: Path) -> None:
     platform = written(tmp_path, 1)
     (tmp_path / MGMT / "alive").write_text("0\n")
     platform.tick({}, 1.0)
     (card,) = discover(tmp_path)
     assert read_sensors(tmp_path, card).alive is False
+
+
+def test_a_card_can_be_made_too_hot_by_hand_while_it_works(tmp_path: Path) -> None:
+    platform = written(tmp_path, 1)
+    overheat(tmp_path, 0, 99_000)
+    for now in (0.0, 1.0, 2.0):
+        platform.tick({PE0: Work(int(now * SECOND), 0)}, now)
+    assert temperature(tmp_path) == 99_000
+    written(tmp_path, 1)
+    assert temperature(tmp_path) == round(IDLE_CELSIUS * 1e3)
+
+
+def test_a_card_whose_files_are_gone_stays_gone_and_stops_no_other(tmp_path: Path) -> None:
+    platform = written(tmp_path, 2)
+    (card, _) = discover(tmp_path)
+    shutil.rmtree(tmp_path / "sys/bus/pci/devices" / card.pci_bdf)
+    shutil.rmtree(tmp_path / "sys/class/npu_mgmt/npu0pe0")
+    pull_out(tmp_path, 0)
+    other = DeviceFile.parse("npu1pe0")
+    for now in (0.0, 1.0, 2.0):
+        platform.tick(dict.fromkeys((PE0, other), Work(int(now * SECOND), 0)), now)
+    platform.tick({}, 3.0)
+    assert [card.index for card in discover(tmp_path)] == [1]
+    (warm,) = discover(tmp_path)
+    assert (read_sensors(tmp_path, warm).temperature_millicelsius or 0) > IDLE_CELSIUS * 1e3
+
+
+def test_idle_cards_cost_one_file_a_second(tmp_path: Path) -> None:
+    platform = written(tmp_path, 64)
+    before = written_at(tmp_path)
+    for now in range(5):
+        platform.tick({}, float(now))
+    after = written_at(tmp_path)
+    assert {name for name in after if after[name] != before[name]} == {
+        "sys/devices/virtual/npu_mgmt/heartbeat"
+    }
+    assert (tmp_path / "sys/class/npu_mgmt/npu63_mgmt/heartbeat").read_text() == "4\n"
+
+
+def test_a_card_that_has_cooled_down_costs_nothing_again(tmp_path: Path) -> None:
+    platform = written(tmp_path, 1)
+    platform.tick({PE0: Work(0, 0)}, 0.0)
+    platform.tick({PE0: Work(10 * SECOND, 0)}, 10.0)
+    assert temperature(tmp_path) != round(IDLE_CELSIUS * 1e3)
+    platform.tick({}, 1000.0)
+    assert temperature(tmp_path) == round(IDLE_CELSIUS * 1e3)
+    cold = written_at(tmp_path)
+    platform.tick({}, 2000.0)
+    assert [name for name, at in written_at(tmp_path).items() if at != cold[name]] == [
+        "sys/devices/virtual/npu_mgmt/heartbeat"
+    ]
+
+
+def test_more_cards_than_a_specification_can_name_are_found(tmp_path: Path) -> None:
+    VirtualPlatform(tmp_path, 301, machine="m").write()
+    cards = discover(tmp_path)
+    assert [card.index for card in cards] == list(range(301))
+    assert len({card.pci_bdf for card in cards}) == 301
+    assert str(cards[300].device_files[3]) == "npu300pe0-1"
 
 
 def test_a_reader_in_the_middle_of_a_write_has_the_whole_old_file(tmp_path: Path) -> None:

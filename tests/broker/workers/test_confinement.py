@@ -30,12 +30,14 @@ async def test_a_worker_is_named_alone_and_without_privileges(
         assert status["Name"] == ["npu0pe0-1"]
         assert status["Threads"] == ["1"]
         assert status["NoNewPrivs"] == ["1"]
+        assert status["Seccomp"] == ["2"]  # SECCOMP_MODE_FILTER
         assert status["PPid"] == [str(bench.zygote())]
         title = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0")
         assert title == b"furiosa-worker npu0pe0-1"
         limits = Path(f"/proc/{pid}/limits").read_text()
         assert "Max core file size        0                    0" in limits
         assert "Max open files            256                  256" in limits
+        assert "Max file size             0                    0" in limits
         assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "500\n"
         assert int(status["SigCgt"][0], 16) == 0
         ignored = int(status["SigIgn"][0], 16)
@@ -57,16 +59,20 @@ async def test_root_becomes_nobody_in_namespaces_of_its_own(
         assert status["Uid"] == [str(nobody.pw_uid)] * 4
         assert status["Gid"] == [str(nobody.pw_gid)] * 4
         assert status["Groups"] == []
-        for capabilities in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
+        for capabilities in ("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"):
             assert int(status[capabilities][0], 16) == 0
         assert status["NSpid"] == [str(pid), "1"]  # sees no other process to signal
-        for namespace in ("net", "ipc", "mnt", "pid"):
+        assert os.stat(f"/proc/{pid}/mem").st_uid == 0  # not others of its user
+        for namespace in ("net", "ipc", "mnt", "pid", "uts"):
             theirs = os.readlink(f"/proc/{pid}/ns/{namespace}")
             assert theirs != os.readlink(f"/proc/self/ns/{namespace}")
         mounts = [line.split() for line in Path(f"/proc/{pid}/mounts").read_text().splitlines()]
         assert mounts
         assert all({"ro", "nosuid", "nodev"} <= set(mount[3].split(",")) for mount in mounts)
+        hidden = {mount[1] for mount in mounts if mount[2] == "tmpfs" and "noexec" in mount[3]}
+        assert {"/tmp", "/dev/shm", "/proc"} <= hidden
         assert os.access("/tmp", os.W_OK)  # ours are as they were
+        assert Path("/proc/self/stat").exists()
 
 
 async def test_a_worker_holds_its_own_descriptors_and_no_others(
@@ -95,6 +101,13 @@ async def test_every_core_has_its_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
             file = DeviceFile.parse(name)
             await bench.load(name, engines.INVERT, file)
             assert os.sched_getaffinity(bench.pid(file)) == set(CPUS[:2])
+
+
+def test_memory_is_bounded_by_what_there_is() -> None:
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    settings = WorkerSettings()
+    assert settings.memory_bytes == min(16 * 1024**3, physical)
+    assert settings.max_total_arena_bytes == physical // 2
 
 
 async def test_a_limit_on_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from furiosa.broker.workers.messages import (
     Load,
     Message,
     QueueBroken,
-    Spawned,
+    Started,
 )
 from furiosa.common import channel
 from support.queues import open_descriptors
@@ -44,7 +44,7 @@ class Peer:
 @pytest.fixture
 async def peer() -> AsyncIterator[Peer]:
     before = open_descriptors()
-    peer = Peer((Done, QueueBroken, Spawned))
+    peer = Peer((Done, QueueBroken, Started))
     yield peer
     peer.link.close()
     peer.sock.close()
@@ -61,11 +61,11 @@ async def test_messages_arrive_whole_and_in_order_however_they_are_cut(peer: Pee
 async def test_descriptors_arrive_with_their_message(peer: Peer) -> None:
     peer.send(messages.encode(Done(1)))
     null = os.open(os.devnull, os.O_RDONLY)
-    peer.send(messages.encode(Spawned(2, 3)), null)
+    peer.send(messages.encode(Started()), null)
     os.close(null)
     assert await peer.received.get() == (Done(1), ())
     message, [fd] = await peer.received.get()
-    assert message == Spawned(2, 3)
+    assert message == Started()
     assert os.readlink(f"/proc/self/fd/{fd}") == os.devnull
     os.close(fd)
 

@@ -27,7 +27,8 @@ SPECS = (
     TensorSpec("y", DType.INT8, (), Quantization(0.1, -128)),
 )
 EVERY_KIND: list[Message] = [
-    messages.Spawn(1, "npu0pe0-1", (0, 3)),
+    messages.Spawn(1, "npu0pe0-1", (0, 3), "/sys/fs/cgroup/x"),
+    messages.Kill(1),
     messages.ZygoteReady(),
     messages.Spawned(1, 4711),
     messages.SpawnFailed(1, "fork: out of memory"),
@@ -36,7 +37,8 @@ EVERY_KIND: list[Message] = [
     messages.Unload(1, 2),
     messages.Attach(1, 2, 16, 4096),
     messages.Detach(1, 2),
-    messages.Ready(),
+    messages.Started(),
+    messages.Ready(("network namespace",)),
     Loaded(1, "warboy", SPECS, SPECS[:1], 1234),
     messages.Done(1),
     Refused(1, "INVALID_PROGRAM", "no", {"rule": "r", "detail": "d"}),
@@ -66,7 +68,7 @@ def test_a_message_needs_its_descriptors_and_its_direction(message: Message) -> 
 
 
 def loaded(**changes: Any) -> dict[str, Any]:
-    content = json.loads(messages.encode(EVERY_KIND[10]))
+    content = json.loads(messages.encode(EVERY_KIND[12]))
     return {**content, **changes}
 
 
@@ -114,6 +116,8 @@ HOSTILE: list[Any] = [
     {"kind": "Refused", "request": 1, "reason": "X", "text": "x", "fields": []},
     {"kind": "Refused", "request": 1, "reason": "X", "text": "x", "fields": {"a": 1}},
     {"kind": "Ready", "pid": 1},
+    {"kind": "Ready", "lacks": "everything"},
+    {"kind": "Ready", "lacks": [1]},
 ]
 
 

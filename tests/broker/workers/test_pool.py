@@ -39,6 +39,7 @@ from support.workers import (
     SMALL,
     Bench,
     a_pool,
+    fake_engines,
     memfd,
     readable,
     run,
@@ -177,6 +178,51 @@ async def test_a_cancelled_load_leaves_no_program_behind(bench: Bench) -> None:
         assert completion.status is CompletionStatus.UNKNOWN_PROGRAM
     assert (await bench.load("a", engines.INVERT)).id == 7
     queue.close()
+
+
+async def test_queues_can_be_closed_and_programs_kept(bench: Bench) -> None:
+    view = await bench.load("a", engines.INVERT, PE0, PE1)
+    theirs = [await bench.queue("a", file) for file in (PE0, PE1)]
+    other = await bench.load("b", engines.INVERT, DeviceFile.parse("npu1pe0"))
+    kept = await bench.queue("b", DeviceFile.parse("npu1pe0"))
+    bench.pool.detach_queues("a")
+    for queue in theirs:
+        await readable(queue.completion_fd)
+        with pytest.raises(BrokenQueue, match="let go"):
+            queue.reap()
+        queue.close()
+    assert (await run(kept, Submission(1, other.id, 0, 64))).status is OK
+    again = await bench.queue("a")
+    assert (await run(again, Submission(1, view.id, 0, 64))).status is OK
+    bench.pool.detach_queues("never heard of")
+    for queue in (kept, again):
+        queue.close()
+
+
+async def test_tensor_memory_is_bounded_by_lease_and_in_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    page = SMALL.arena_bytes
+    bounds = {"max_lease_arena_bytes": 2 * page, "max_total_arena_bytes": 3 * page}
+    async with a_pool(**fake_engines(monkeypatch), **bounds) as bench:
+        await bench.load("c", engines.DIE, DeviceFile.parse("npu1pe0"))
+        queues = [await bench.queue("a", PE0), await bench.queue("a", PE1)]
+        with pytest.raises(LimitExceeded) as of_lease:
+            await bench.queue("a", PE0)
+        assert str(of_lease.value) == "arenas of a lease in bytes is 12288, the limit is 8192"
+        queues.append(await bench.queue("c", DeviceFile.parse("npu1pe0")))
+        with pytest.raises(LimitExceeded, match="arenas of all leases in bytes is 16384"):
+            await bench.queue("b", PE1)
+        # whichever way a queue ends, its share is free again
+        queues[2].submit(Submission(1, 1, 0, 64))
+        await bench.deaths.get()
+        queues.append(await bench.queue("b", DeviceFile.parse("npu1pe1")))
+        await bench.release("b")
+        await bench.pool.close_queue("a", 1)
+        bench.pool.detach_queues("a")
+        queues += [await bench.queue("a", PE0) for _ in range(2)]
+        for queue in queues:
+            queue.close()
 
 
 async def test_a_load_cancelled_before_the_worker_is_ready_does_no_harm(bench: Bench) -> None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import resource
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -48,8 +51,10 @@ async def test_a_killed_worker_is_told_of_and_the_next_load_starts_another(bench
         bench.pool.describe("a", view.id)
     await bench.pool.close_queue("a", 1)
     assert bench.pool.counters(PE0) is None
+    assert not bench.pool.restarts
     again = await bench.load("a", engines.INVERT)
     assert again.id != view.id
+    assert bench.pool.restarts == {PE0: 1}
     assert bench.pid() != pid
     fresh = await bench.queue("a")
     assert (await run(fresh, Submission(1, again.id, 0, 64))).status is OK
@@ -83,6 +88,16 @@ async def test_a_worker_that_misses_its_deadline_is_killed(monkeypatch: pytest.M
         with pytest.raises(WorkerDied, match=r"no answer to Unload within 0\.1 s"):
             await bench.pool.unload("a", 2)
         queue.close()
+
+
+async def test_a_run_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_pool(**fake_engines(monkeypatch), run_timeout=0.2) as bench:
+        view = await bench.load("b", engines.INVERT, PE1)
+        idle = await bench.queue("b", PE1)
+        (await hanging(bench, "a")).close()
+        assert await bench.deaths.get() == ("a", PE0, "one run took longer than 0.2 s")
+        assert (await run(idle, Submission(1, view.id, 0, 64))).status is OK
+        idle.close()
 
 
 async def test_requests_behind_a_slow_one_have_their_own_time(
@@ -125,6 +140,68 @@ async def test_release_kills_at_once_and_fails_what_is_pending(bench: Bench) -> 
     assert bench.pool.counters(PE0) is None
     assert bench.deaths.empty()
     queue.close()
+
+
+async def test_a_worker_that_has_not_even_started_is_ended(bench: Bench) -> None:
+    zygote = bench.zygote()
+    pending = asyncio.ensure_future(bench.load("a", engines.INVERT))
+    await asyncio.sleep(0)
+    await bench.release("a")
+    with pytest.raises(LeaseEnded):
+        await pending
+    await bench.load("a", engines.INVERT)
+    assert bench.zygote() == zygote
+
+
+async def test_the_zygote_ends_a_worker_on_request(bench: Bench) -> None:
+    """As it has to for one whose pidfd never came."""
+    await bench.load("a", engines.INVERT)
+    bench.pool._spawner._have_killed(99)  # which is nobody
+    bench.pool._spawner._have_killed(1)
+    assert await bench.deaths.get() == ("a", PE0, "killed by signal 9 (SIGKILL)")
+
+
+@contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, soft), hard))
+    taken = []
+    try:
+        while True:
+            taken.append(os.dup(0))
+    except OSError:
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_broker_out_of_descriptors_loses_the_new_worker_only(bench: Bench) -> None:
+    view = await bench.load("b", engines.INVERT, PE1)
+    queue = await bench.queue("b", PE1)
+    zygote = bench.zygote()
+    pending = asyncio.ensure_future(bench.load("a", engines.INVERT))
+    await asyncio.sleep(0)
+    with no_descriptors_left():
+        with pytest.raises(WorkerDied, match=r"its pidfd did not arrive: .* descriptors were cut"):
+            await pending
+        assert (await run(queue, Submission(1, view.id, 0, 64))).status is OK
+    assert (await bench.deaths.get())[:2] == ("a", PE0)
+    await bench.load("a", engines.INVERT)
+    assert bench.zygote() == zygote
+    queue.close()
+
+
+async def test_a_pool_starts_in_the_main_thread_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def started_elsewhere() -> None:
+        async with a_pool(**fake_engines(monkeypatch)):
+            pass
+
+    with pytest.raises(RuntimeError, match="from the main thread only"):
+        await asyncio.to_thread(asyncio.run, started_elsewhere())
 
 
 async def test_release_of_a_lease_without_workers_is_done_at_once(bench: Bench) -> None:

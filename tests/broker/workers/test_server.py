@@ -86,7 +86,7 @@ class Driver:
         self._decoder = channel.Decoder(messages.MAX_PAYLOAD)
         self._received: list[Message] = []
         self._thread.start()
-        assert self.receive() == Ready()
+        assert self.receive() == Ready(())
 
     def _load(self, data: bytes, pes: int) -> LoadedProgram:
         if data.startswith(b"gate"):

@@ -19,6 +19,7 @@ from furiosa.broker.workers.messages import (
     Ready,
     Refused,
     Spawn,
+    Started,
 )
 from furiosa.broker.workers.process import Process
 from furiosa.broker.workers.settings import WorkerSettings
@@ -60,7 +61,7 @@ class Puppet:
         self,
         name: str,
         cpus: Sequence[int],
-        descriptors: tuple[int, int],
+        descriptors: tuple[int, int, int],
         on_spawned: Callable[[], None],
         on_exit: Callable[[str], None],
     ) -> Process:
@@ -75,6 +76,10 @@ class Puppet:
 
     pid = 4711
 
+    def watch(self, pidfd: int) -> None:
+        """As `Process.watch`."""
+        os.close(pidfd)
+
     def kill(self) -> None:
         """As `Process.kill`."""
         self.killed.set()
@@ -82,6 +87,11 @@ class Puppet:
     def say(self, *answers: Message) -> None:
         for message in answers:
             self.sock.sendall(channel.encode(messages.encode(message)))
+
+    def start(self) -> None:
+        """STARTED, with a descriptor of no matter what."""
+        data = channel.encode(messages.encode(Started()), (0,))
+        channel.send(self.sock, data, (self.sock.fileno(),))
 
     async def killed_for(self, complaint: str) -> None:
         await self.killed.wait()
@@ -103,8 +113,10 @@ async def puppet() -> AsyncIterator[Puppet]:
 
 
 async def started(puppet: Puppet) -> Worker:
-    puppet.say(Ready())
+    puppet.start()
+    puppet.say(Ready(("something",)))
     await puppet.worker.ready
+    assert puppet.worker.lacks == ("something",)
     return puppet.worker
 
 
@@ -146,12 +158,12 @@ async def test_a_worker_may_refuse_for_its_program_only(puppet: Puppet) -> None:
 @pytest.mark.parametrize(
     ("answers", "complaint"),
     [
-        ([Ready()], "READY twice"),
+        ([Ready(())], "READY twice"),
         ([Done(2)], "an answer to request 2, which is not the oldest"),
         ([Done(1), Done(1)], "an answer to request 1, which is not the oldest"),
         ([Loaded(1, "warboy", (), (), 5)], "Loaded, expected Done"),
         ([QueueBroken(1, "x")], "more queues are broken than it ever had"),
-        ([Spawn(1, "npu0pe0", ())], "kind 'Spawn' is not expected here"),
+        ([Spawn(1, "npu0pe0", (), "")], "kind 'Spawn' is not expected here"),
     ],
 )
 async def test_a_worker_that_breaks_the_protocol_is_killed(
@@ -171,6 +183,17 @@ async def test_bytes_of_no_sense_and_descriptors_from_a_worker_kill_it(puppet: P
     data = channel.encode(messages.encode(Done(1)), [0, 0])
     channel.send(puppet.sock, data, [puppet.sock.fileno()] * 2)
     await puppet.killed_for("Done with 2 descriptors")
+
+
+async def test_a_worker_introduces_itself_once(puppet: Puppet) -> None:
+    await started(puppet)
+    puppet.start()
+    await puppet.killed_for("STARTED twice")
+
+
+async def test_a_worker_says_nothing_before_it_has_started(puppet: Puppet) -> None:
+    puppet.say(Ready(()))
+    await puppet.killed_for("Ready before STARTED")
 
 
 async def test_an_endless_message_kills_its_sender(puppet: Puppet) -> None:
@@ -215,7 +238,7 @@ async def test_after_its_end_nothing_it_says_matters(puppet: Puppet) -> None:
         await pending
     with pytest.raises(LeaseEnded):
         await worker.detach(1)
-    puppet.say(Done(1), QueueBroken(1, "x"), Ready())
+    puppet.say(Done(1), QueueBroken(1, "x"), Ready(()))
     await asyncio.sleep(0)  # the loop turns to the socket
     await asyncio.sleep(0)
     puppet.exit("killed by signal 9 (SIGKILL)")
@@ -242,7 +265,8 @@ async def test_a_request_made_before_ready_leaves_ready_its_time() -> None:
     puppet.spawned()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(puppet.killed.wait(), 0.05)
-    puppet.say(Ready(), Done(1))
+    puppet.start()
+    puppet.say(Ready(()), Done(1))
     assert await detached == Done(1)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(puppet.killed.wait(), 0.05)

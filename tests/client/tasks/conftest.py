@@ -27,13 +27,15 @@ def broker(held: Held) -> Iterator[FakeBroker]:
         Leases_List=listing,
         Leases_Acquire=held.acquire,
         Leases_Release=held.release,
+        Leases_Watch=held.watch,
+        cancel=held.cancel,
         Session_LoadProgram=held.load,
         Programs_Unload=held.unload,
         Session_OpenQueue=held.open_queue,
         Session_CloseQueue=held.close_queue,
     ) as broker:
         yield broker
-    assert len(os.listdir("/proc/self/fd")) == before, "descriptors were left open"
+    assert len(os.listdir("/proc/self/fd")) <= before, "descriptors were left open"
 
 
 @pytest.fixture(params=BACKENDS)

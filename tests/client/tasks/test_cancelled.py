@@ -40,7 +40,12 @@ async def open_queue(connection: Connection) -> None:
         await connection.close_queue("a1", queue_id)
 
 
-@pytest.mark.parametrize("act", [acquire, load, open_queue])
+async def watch(connection: Connection) -> None:
+    async with connection.watch_leases() as states:
+        assert (await anext(states)).revision == 1
+
+
+@pytest.mark.parametrize("act", [acquire, load, open_queue, watch])
 @pytest.mark.parametrize("late", [False, True], ids=["before the answer", "after the answer"])
 @pytest.mark.parametrize("crowd", [0, 3], ids=["alone", "among others"])
 def test_call_cancelled_at_any_await_leaves_nothing_behind(
@@ -85,6 +90,7 @@ def test_call_cancelled_at_any_await_leaves_nothing_behind(
             assert not held.leases
             assert not held.programs
             assert not held.queues
+            assert not held.streams
             if left > 0:
                 return
         raise AssertionError("it never came to its end")

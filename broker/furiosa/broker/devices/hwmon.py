@@ -1,6 +1,6 @@
-"""The sensors of one hwmon folder. Source: devices reference 9.
+"""The sensors of one card: which there are, and the value of one. Source: devices reference 9.
 
-A kind is read whole or not at all: one sensor that does not make sense fails all of its kind.
+Finding them reads two files a sensor; their names and labels stay, so a value later costs one.
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Final
 from furiosa.broker.devices import tree
 from furiosa.broker.devices.tree import DeviceFault
 
+_FOLDER = re.compile(r"hwmon([0-9]{1,9})")
 _INTEGER = re.compile(r"-?[0-9]{1,10}")
 _LIMIT: Final = 2**31  # values are signed 32-bit
 
@@ -27,36 +28,49 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Channel:
+    """One sensor; `path` is where its value is read."""
+
     label: str
-    value: int
+    path: Path
 
 
-def read(folder: Path, kind: Kind) -> tuple[Reading, ...]:
+def folder(root: Path, bdf: str) -> Path | None:
+    """The sensors' folder of the card at `bdf`: the lowest number counts; None: it has none now."""
+    above = tree.pci(root, bdf) / "hwmon"
+    try:
+        names = os.listdir(above)
+    except FileNotFoundError:
+        return None
+    numbers = [int(match[1]) for match in map(_FOLDER.fullmatch, names) if match is not None]
+    return above / f"hwmon{min(numbers)}" if numbers else None
+
+
+def channels(folder: Path, kind: Kind) -> tuple[Channel, ...]:
     """Every sensor of a kind, by number; () when there is none.
 
-    Raises: DeviceFault, in the words of the reference's hwmon causes.
+    Raises: OSError; DeviceFault for a sensor without its value.
     """
-    try:
-        return _read(folder, kind)
-    except OSError as exc:
-        raise DeviceFault(f"IoError: {exc}") from exc
-
-
-def _read(folder: Path, kind: Kind) -> tuple[Reading, ...]:
     prefix, item = kind.value
     pattern = re.compile(rf"{prefix}([0-9]{{1,9}})_[a-z_]+")
     names = set(os.listdir(folder))
     matches = map(pattern.fullmatch, names)
-    readings = []
+    found = []
     for number in sorted({int(match[1]) for match in matches if match is not None}):
         sensor = f"{prefix}{number}"
-        has_label = f"{sensor}_label" in names
-        label = tree.read_text(folder / f"{sensor}_label") if has_label else str(number)
         if f"{sensor}_{item}" not in names:
             raise DeviceFault(f"Item Not found: {sensor} {item}")
-        text = tree.read_text(folder / f"{sensor}_{item}")
-        if _INTEGER.fullmatch(text) is None or not -_LIMIT <= int(text) < _LIMIT:
-            raise DeviceFault(f"Unexpected value format: {sensor} {text[:64]}")
-        readings.append(Reading(label, int(text)))
-    return tuple(readings)
+        has_label = f"{sensor}_label" in names
+        label = tree.read_text(folder / f"{sensor}_label") if has_label else str(number)
+        found.append(Channel(label, folder / f"{sensor}_{item}"))
+    return tuple(found)
+
+
+def value(path: Path) -> int:
+    """Raises: OSError; DeviceFault for anything but a signed 32-bit integer."""
+    text = tree.read_text(path)
+    if _INTEGER.fullmatch(text) is None or not -_LIMIT <= int(text) < _LIMIT:
+        raise DeviceFault(
+            f"Unexpected value format: {path.name.partition('_')[0]} {text[:64]} ({path})"
+        )
+    return int(text)

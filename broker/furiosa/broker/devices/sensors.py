@@ -31,24 +31,80 @@ _missing: set[tuple[Path, str]] = set()
 
 @dataclass(frozen=True, slots=True)
 class Sensors:
-    alive: bool
+    alive: bool | None  # None: the card does not say
     temperature_millicelsius: int | None
     power_microwatts: int | None
 
 
-def read_sensors(root: Path, card: Card) -> Sensors:
-    """Never raises for what the tree holds; a card whose `alive` cannot be read is not alive."""
-    return Sensors(
-        alive=bool(
-            _or_missing(
-                lambda: read_alive(root, card.index),
-                f"[{_name(card)}] ",
-                (tree.management(root, card.index), "alive"),
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where a card's values are; `card` is the very one they were looked for."""
+
+    card: Card
+    temperature: tuple[Path, ...] = ()
+    power: Path | None = None
+
+
+class Gauges:
+    """Reads the sensors of cards under `root`, and remembers where they are.
+
+    Only what is shown is read, which is two or three files a card: a read may ask the card's firmware
+    and take a millisecond. Another sensor that is broken does no harm.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._places: dict[int, _Places] = {}
+
+    def read(self, card: Card) -> Sensors:
+        """Never raises for what the tree holds. Raises: OSError when the broker is short of something."""
+        folder = tree.pci(self._root, card.pci_bdf)
+        places = self._places_of(card, folder)
+        where = f"HwmonError: [npu{card.index}] "
+        return Sensors(
+            alive=_or_missing(
+                lambda: read_alive(self._root, card.index),
+                f"[npu{card.index}] ",
+                (tree.management(self._root, card.index), "alive"),
+            ),
+            temperature_millicelsius=self._value(
+                card,
+                lambda: max(map(hwmon.value, places.temperature), default=None),
+                where,
+                (folder, "temperature"),
+            ),
+            power_microwatts=self._value(
+                card, lambda: _power(places.power), where, (folder, "power")
+            ),
+        )
+
+    def _places_of(self, card: Card, folder: Path) -> _Places:
+        places = self._places.get(card.index)
+        if places is None or places.card is not card:
+            found = _or_missing(
+                lambda: _locate(self._root, card),
+                f"HwmonError: [npu{card.index}] ",
+                (folder, "hwmon"),
             )
-        ),
-        temperature_millicelsius=_hwmon(card, hwmon.Kind.TEMPERATURE, _temperature),
-        power_microwatts=_hwmon(card, hwmon.Kind.POWER, _power),
-    )
+            if (
+                found is None
+            ):  # look again next time: drivers of sensors may come later than the card
+                return _Places(card)
+            self._places[card.index] = places = found
+        return places
+
+    def _value(
+        self, card: Card, read: Callable[[], int | None], prefix: str, key: tuple[Path, str]
+    ) -> int | None:
+        value = _or_missing(read, prefix, key)
+        if key in _missing:
+            self._places.pop(card.index, None)
+        return value
+
+
+def read_sensors(root: Path, card: Card) -> Sensors:
+    """One look, when nobody has looked before. Raises: as `Gauges.read`."""
+    return Gauges(root).read(card)
 
 
 def read_counters(
@@ -67,38 +123,33 @@ def read_counters(
     return _or_missing(read, f"[{file}] ", (path, "perf_regs"))
 
 
-def _hwmon(
-    card: Card, kind: hwmon.Kind, choose: Callable[[tuple[hwmon.Reading, ...]], int | None]
-) -> int | None:
-    folder = card.hwmon
+def _locate(root: Path, card: Card) -> _Places | None:
+    """None: the card has no sensors now."""
+    folder = hwmon.folder(root, card.pci_bdf)
     if folder is None:
         return None
-    return _or_missing(
-        lambda: choose(hwmon.read(folder, kind)),
-        f"HwmonError: [{_name(card)}] ",
-        (folder, kind.name),
+    warm = hwmon.channels(folder, hwmon.Kind.TEMPERATURE)
+    named = {channel.label: channel.path for channel in reversed(warm)}
+    best = next((named[label] for label in _TEMPERATURE if label in named), None)
+    power = {channel.label: channel.path for channel in hwmon.channels(folder, hwmon.Kind.POWER)}
+    return _Places(
+        card,
+        temperature=tuple(channel.path for channel in warm) if best is None else (best,),
+        power=power.get(_POWER),
     )
 
 
-def _temperature(readings: tuple[hwmon.Reading, ...]) -> int | None:
-    for label in _TEMPERATURE:
-        for reading in readings:
-            if reading.label == label:
-                return reading.value
-    return max((reading.value for reading in readings), default=None)
-
-
-def _power(readings: tuple[hwmon.Reading, ...]) -> int | None:
-    for reading in readings:
-        if reading.label == _POWER:
-            return max(0, reading.value)  # an idle card's converter may read just below zero
-    return None
+def _power(path: Path | None) -> int | None:
+    # an idle card's converter may read just below zero
+    return None if path is None else max(0, hwmon.value(path))
 
 
 def _or_missing(read: Callable[[], _T], prefix: str, key: tuple[Path, str]) -> _T | None:
     try:
         value = read()
     except (OSError, DeviceFault, BadCounters) as exc:
+        if isinstance(exc, OSError) and tree.is_ours(exc):
+            raise
         if key not in _missing:
             _missing.add(key)
             cause = DeviceFault.of(exc) if isinstance(exc, OSError) else exc
@@ -106,7 +157,3 @@ def _or_missing(read: Callable[[], _T], prefix: str, key: tuple[Path, str]) -> _
         return None
     _missing.discard(key)
     return value
-
-
-def _name(card: Card) -> str:
-    return f"npu{card.index}"

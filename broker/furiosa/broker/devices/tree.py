@@ -3,6 +3,7 @@
 Source: devices reference 3 (dev), 7 (sysfs), 8 (performance counters), 9 (hwmon).
 """
 
+import errno
 import os
 from pathlib import Path
 from typing import Final, Self
@@ -12,6 +13,7 @@ from furiosa.common.names import DeviceFile
 # A tree that holds this file was written by the virtual platform: its device files are plain files.
 MARKER: Final = "furiosa-platform.json"
 MAX_FILE_BYTES: Final = 64 * 1024  # sysfs gives at most a page; more is not a device tree
+_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class DeviceFault(Exception):
@@ -21,6 +23,11 @@ class DeviceFault(Exception):
     def of(cls, error: OSError) -> Self:
         kind = "PermissionDenied" if isinstance(error, PermissionError) else "IoError"
         return cls(f"{kind}: {error}")
+
+
+def is_ours(error: OSError) -> bool:
+    """Whether it says that the broker is short of something, and nothing about a card."""
+    return error.errno in _OURS
 
 
 def is_emulated(root: Path) -> bool:
@@ -47,6 +54,10 @@ def registers(root: Path, file: DeviceFile) -> Path:
     return classes(root) / str(file) / "perf_regs"
 
 
+def number(root: Path, file: DeviceFile) -> Path:
+    return classes(root) / str(file) / "dev"
+
+
 def pci(root: Path, bdf: str) -> Path:
     return root / "sys" / "bus" / "pci" / "devices" / bdf
 
@@ -56,19 +67,18 @@ def read_text(path: Path) -> str:
 
     Raises: OSError; DeviceFault for more than `MAX_FILE_BYTES` or for bytes that are not UTF-8.
     """
-    with open(path, "rb", buffering=0, opener=_open) as file:
-        data = file.read(MAX_FILE_BYTES + 1) or b""
+    # O_NONBLOCK: a pipe where a sysfs file should be must not stop the broker
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, MAX_FILE_BYTES + 1)
+    finally:
+        os.close(fd)
     if len(data) > MAX_FILE_BYTES:
         raise DeviceFault(f"Unexpected value: {path} has more than {MAX_FILE_BYTES} bytes")
     try:
         return data.decode().strip()
     except UnicodeDecodeError:
         raise unrecognized(path, data[:64]) from None
-
-
-def _open(path: str, flags: int) -> int:
-    # O_NONBLOCK: a pipe where a sysfs file should be must not stop the broker
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def read_line(path: Path) -> str:

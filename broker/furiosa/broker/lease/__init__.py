@@ -1,39 +1,20 @@
 """Who holds which cores: states, decisions and waiting, without I/O, clock or protobuf."""
 
-from furiosa.broker.lease.states import (
-    Cancelled,
-    Draining,
-    Effect,
-    Elapsed,
-    Ended,
-    Event,
-    Granted,
-    HolderGone,
-    Lease,
-    Quiesced,
-    Refusal,
-    Refused,
-    Released,
-    Requested,
-    StopWorkers,
-)
-from furiosa.broker.lease.table import LeaseTable
+from furiosa.broker.lease.cards import Card
+from furiosa.broker.lease.placement import Policy
+from furiosa.broker.lease.queue import QueuePlace
+from furiosa.broker.lease.states import Claim, Effect, Event, Lease, Terms
+from furiosa.broker.lease.table import LeaseTable, Rules
 
 __all__ = [
-    "Cancelled",
-    "Draining",
+    "Card",
+    "Claim",
     "Effect",
-    "Elapsed",
-    "Ended",
     "Event",
-    "Granted",
-    "HolderGone",
     "Lease",
     "LeaseTable",
-    "Quiesced",
-    "Refusal",
-    "Refused",
-    "Released",
-    "Requested",
-    "StopWorkers",
+    "Policy",
+    "QueuePlace",
+    "Rules",
+    "Terms",
 ]

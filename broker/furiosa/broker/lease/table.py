@@ -1,174 +1,497 @@
-"""Decides: an event and the time go in, effects come out. The arbiter is its only caller."""
+"""Decides: an event and the time go in, effects come out. The arbiter is its only caller.
+
+What is free is kept card by card and a request looks only at the cards it may use. Whenever something
+may have changed for those who wait, one pass in the order of their turn grants what can be granted, and
+holds free cores back for those who cannot be served yet. The pass ends as soon as no free core is left
+to give, which in a busy node is at once.
+"""
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
+from furiosa.broker.lease import placement
+from furiosa.broker.lease.cards import Card, Cards
+from furiosa.broker.lease.deadlines import Deadlines
+from furiosa.broker.lease.fairness import Shares
+from furiosa.broker.lease.life import moved
+from furiosa.broker.lease.placement import Ordered, Policy, Reserved
+from furiosa.broker.lease.preemption import Preemptors
+from furiosa.broker.lease.queue import QueuePlace, in_the_way, places
 from furiosa.broker.lease.states import (
-    TRANSITIONS,
-    Busy,
+    NOBODY,
     Cancelled,
+    CardsChanged,
+    Changed,
+    Claim,
+    Closed,
+    Detached,
     Draining,
     Effect,
     Elapsed,
     Ended,
     Event,
+    Expired,
+    Forbidden,
+    ForeignHeld,
+    GraceOver,
     Granted,
+    Handed,
     HolderGone,
     Lease,
+    Left,
     NoLongerWanted,
+    Obstacle,
+    Queued,
     Quiesced,
+    Quota,
+    Recalled,
+    Refusal,
     Refused,
     Released,
+    Renewed,
     Requested,
     ShuttingDown,
     StopWorkers,
     Unknown,
 )
-from furiosa.broker.lease.waiting import WaitingLine, wanted_by
-from furiosa.common.errors import UnknownDevice
+from furiosa.broker.lease.waiting import Group, Kind, Waiter, WaitingLine
 from furiosa.common.names import DeviceFile
-from furiosa.common.selector import find
 from furiosa.common.views import LeaseState
 
 
-class LeaseTable:
-    """Exclusive leases on `files`. Deterministic: ids come from `new_id`, time from the caller."""
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Durations in seconds."""
 
-    def __init__(self, files: Iterable[DeviceFile], new_id: Callable[[], str]) -> None:
-        self._files = tuple(files)
+    policy: Policy = Policy.PACK
+    aging: float = 30.0  # of waiting, for one step of priority
+    recall_grace: float = 10.0  # of an owner whose lease has expired, or is preempted
+
+
+class LeaseTable:
+    """Exclusive leases on `cards`. Deterministic: ids come from `new_id`, time from the caller."""
+
+    def __init__(
+        self, cards: Iterable[Card], new_id: Callable[[], str], rules: Rules = Rules()
+    ) -> None:
+        self._cards = Cards(cards)
+        self._pristine = Cards(slot.card for slot in self._cards.slots)  # nothing in use
         self._new_id = new_id
+        self._rules = rules
         self._leases: dict[str, Lease] = {}  # those that have not ended, oldest first
-        self._line = WaitingLine()
+        self._by_holder: dict[int, set[str]] = {}
+        self._foreign: frozenset[DeviceFile] = frozenset()
+        self._line = WaitingLine(rules.aging)
+        self._shares = Shares()
+        self._lease_deadlines: Deadlines[str] = Deadlines()
+        self._request_deadlines: Deadlines[int] = Deadlines()
+        self._next_turn = math.inf  # when the order of those who wait may have changed by itself
+        self._preemptors = Preemptors()
         self._draining = False
 
     @property
     def leases(self) -> tuple[Lease, ...]:
         return tuple(self._leases.values())
 
-    def get(self, lease: str) -> Lease | None:
-        return self._leases.get(lease)
+    @property
+    def files(self) -> frozenset[DeviceFile]:
+        return self._cards.files
 
     @property
     def waiting(self) -> int:
         return len(self._line)
 
+    def get(self, lease: str) -> Lease | None:
+        return self._leases.get(lease)
+
+    def leases_on(self, npu: int) -> tuple[Lease, ...]:
+        slot = self._cards.by_npu.get(npu)
+        return (
+            ()
+            if slot is None
+            else tuple(self._leases[id] for id in dict.fromkeys(slot.owners.values()))
+        )
+
+    def closed(self, npu: int) -> dict[str, str]:
+        """Why nothing of the card is granted, by role; empty when it is open."""
+        slot = self._cards.by_npu.get(npu)
+        return {} if slot is None else dict(slot.closed)
+
     def next_deadline(self) -> float:
         """When `Elapsed` has work to do; inf: never."""
-        return self._line.next_deadline()
+        return min(self._lease_deadlines.next(), self._request_deadlines.next(), self._next_turn)
+
+    def queue(self, now: float) -> Iterator[QueuePlace]:
+        """Those who wait, in their turn."""
+        return places(self._line.in_turn(self._shares, now), self._obstacle)
+
+    def adopt(self, lease: Lease, weight: float, now: float) -> bool:
+        """Take over a lease from before, e.g. from the journal; False when its cores are not free here.
+
+        It must not have ended; a core of a closed card counts as free.
+        """
+        for file in lease.files:
+            slot = self._cards.by_npu.get(file.npu)
+            if slot is None or file not in slot.named or slot.taken & slot.named[file]:
+                return False
+        self._keep(replace(lease, cores=self._count(lease.files)), weight, now)
+        return True
 
     def handle(self, event: Event, *, now: float) -> tuple[Effect, ...]:
         """Effects in the order they must happen. An event about something unknown has none."""
         match event:
             case Requested():
-                return self._requested(event, now)
+                return tuple(self._requested(event, now))
             case Cancelled(request):
-                self._line.remove(request)
-                return tuple(self._serve())
+                self._forget(request, now)
+                return tuple(self._serve(now))
             case Elapsed():
-                return (*self._expire(now), *self._serve())
-            case Released(lease, cause):
-                return self._revoke(self._leases.get(lease), event, cause)
-            case HolderGone(holder, cause):
-                return self._holder_gone(event, holder, cause)
+                return tuple(self._elapsed(now))
+            case Released(lease) | Renewed(lease) | Handed(lease) | Recalled(lease):
+                found = self._leases.get(lease)
+                return () if found is None else tuple(self._happens(found, event, now))
+            case HolderGone():
+                return tuple(self._holder_gone(event, now))
             case Quiesced(lease):
-                return self._quiesced(lease, event)
+                return tuple(self._quiesced(lease, event, now))
             case Draining():
                 self._draining = True
-                return tuple(self._refuse_all())
+                return tuple(self._refuse_all(now))
+            case CardsChanged():
+                return tuple(self._cards_changed(event, now))
+            case Closed():
+                return tuple(self._closed(event, now))
+            case ForeignHeld(files):
+                self._foreign = files
+                self._mark_foreign()
+                return tuple(self._settle(now))
 
-    def _requested(self, event: Requested, now: float) -> tuple[Effect, ...]:
+    # Requests
+
+    def _requested(self, event: Requested, now: float) -> Iterator[Effect]:
         if self._draining:
-            return (Refused(event.request, event.spec, ShuttingDown()),)
-        reserved = [f for w in self._line for f in wanted_by(w.requested, self._files)]
-        try:
-            files = find(event.spec, self._files, [*self._busy(), *reserved])
-        except UnknownDevice:
-            return (Refused(event.request, event.spec, Unknown()),)
-        if files is not None:
-            return (self._grant(event, files),)
-        if event.deadline is None or event.deadline <= now:
-            return (Refused(event.request, event.spec, self._in_the_way(event)),)
-        self._line.append(event)
-        return ()
+            yield Refused(event.request, event.spec, ShuttingDown())
+            return
+        spec = Ordered.of(event.spec)
+        allowed = self._reach(spec, event.claim)
+        if not len(self._line):
+            policy = self._rules.policy
+            files = placement.place(self._cards, spec, allowed, Reserved(self._cards), policy)
+            if files is not None and self._within_quota(event.claim, self._count(files)):
+                yield self._grant(event, files, now, now)
+                return
+        hopeless = self._hopeless(event, spec, allowed)
+        if not isinstance(hopeless, int):
+            yield Refused(event.request, event.spec, hopeless)
+            return
+        # Whoever asks joins the queue, and leaves it again at once unless it is its turn: so that
+        # what those ahead are waiting for is not taken from under them.
+        waiter = self._line.append(event, spec, allowed, hopeless, now)
+        self._shares.wait(event.claim.tenant, event.claim.weight, 1, now)
+        yield from self._serve(now)
+        if self._line.get(event.request) is None:
+            return
+        if (obstacle := self._must_not_wait(waiter, now)) is not None:
+            self._forget(event.request, now)
+            yield Refused(event.request, event.spec, obstacle)
+            return
+        assert event.deadline is not None
+        self._request_deadlines.set(event.request, event.deadline)
+        self._set_next_turn(now)
+        yield Queued(event.request)
+        if event.claim.may_preempt:
+            self._preemptors.add(event.request)
+            yield from self._preempt(now)
 
-    def _serve(self) -> Iterable[Effect]:
-        """Grant to waiters, in order; one that must go on waiting keeps its files from later ones."""
-        reserved: list[DeviceFile] = []
-        for waiter in self._line:
-            requested = waiter.requested
-            files = find(requested.spec, self._files, [*self._busy(), *reserved])
-            if files is None:
-                reserved += wanted_by(requested, self._files)
-            else:
-                self._line.remove(requested.request)
-                yield self._grant(requested, files)
+    def _reach(self, spec: Ordered, claim: Claim) -> int:
+        """The places of the cards that can serve it."""
+        allowed = self._cards.places(claim.cards)
+        if not spec.counted:
+            allowed &= self._cards.places(frozenset(file.npu for file in spec.named))
+        return allowed
 
-    def _expire(self, now: float) -> Iterable[Effect]:
-        for waiter in self._line:
-            if waiter.deadline <= now:
-                requested = waiter.requested
-                self._line.remove(requested.request)
-                yield Refused(requested.request, requested.spec, self._in_the_way(requested))
+    def _hopeless(self, event: Requested, spec: Ordered, allowed: int) -> Refusal | int:
+        """Why no waiting would help; else how many cores it will have."""
+        cards, nothing = self._pristine, Reserved(self._pristine)
+        files = placement.place(cards, spec, allowed, nothing, Policy.PACK)
+        if files is None:
+            files = placement.place(cards, spec, cards.everywhere, nothing, Policy.PACK)
+            return Unknown() if files is None else Forbidden()
+        claim, cores = event.claim, self._count(files)
+        if claim.max_cores is not None and cores > claim.max_cores:
+            return Quota("cores of the tenant", cores, claim.max_cores)
+        return cores
 
-    def _refuse_all(self) -> Iterable[Effect]:
+    def _must_not_wait(self, waiter: Waiter, now: float) -> Obstacle | None:
+        requested = waiter.requested
+        if requested.deadline is None or requested.deadline <= now:
+            return self._obstacle(waiter)
+        most = requested.claim.max_waiting
+        waiting = self._shares.waiting(requested.claim.tenant)
+        if most is not None and waiting > most:
+            return Quota("waiting requests of the tenant", waiting, most)
+        return None
+
+    def _within_quota(self, claim: Claim, cores: int) -> bool:
+        return claim.max_cores is None or (
+            self._shares.cores(claim.tenant) + cores <= claim.max_cores
+        )
+
+    def _count(self, files: Iterable[DeviceFile]) -> int:
+        return sum(
+            self._cards.by_npu[file.npu].card.bits(file).bit_count()
+            for file in files
+            if file.npu in self._cards.by_npu
+        )
+
+    def _serve(self, now: float) -> Iterator[Effect]:
+        """Grant to waiters, in their turn; what one must go on waiting for is kept from later ones."""
+        if len(self._line) and self._cards.free_cores:
+            reserved = Reserved(self._cards)
+            in_vain: set[Kind | Group] = (
+                set()
+            )  # whose next would neither be served nor hold anything
+
+            def can_matter(waiter: Waiter) -> bool:
+                if not waiter.allowed & reserved.places:
+                    return False
+                return not in_vain or (waiter.kind not in in_vain and waiter.group not in in_vain)
+
+            for waiter in self._line.in_turn(self._shares, now, can_matter):
+                claim, spec, allowed = waiter.requested.claim, waiter.spec, waiter.allowed
+                files = placement.place(self._cards, spec, allowed, reserved, self._rules.policy)
+                cores = waiter.cores if files is None else self._count(files)
+                if not self._within_quota(claim, cores):
+                    # its own tenant is in the way: others need not wait for that
+                    in_vain.add(waiter.group)
+                elif files is not None:
+                    for file in files:
+                        slot = self._cards.by_npu[file.npu]
+                        reserved.leave(slot, slot.named[file])
+                    self._forget(waiter.requested.request, now)
+                    yield self._grant(waiter.requested, files, waiter.since, now)
+                elif not placement.hold(self._cards, spec, allowed, reserved):
+                    in_vain.add(waiter.kind)
+        self._set_next_turn(now)
+
+    def _set_next_turn(self, now: float) -> None:
+        """Only where there is something to give can a changed order mean that somebody gets it."""
+        gives = len(self._line) and self._cards.free_cores
+        self._next_turn = now + self._rules.aging if gives else math.inf
+
+    def _forget(self, request: int, now: float) -> None:
+        waiter = self._line.remove(request)
+        if waiter is not None:
+            self._request_deadlines.drop(request)
+            self._preemptors.discard(request)
+            self._shares.wait(waiter.requested.claim.tenant, None, -1, now)
+
+    def _refuse_all(self, now: float) -> Iterator[Effect]:
         for waiter in self._line:
-            self._line.remove(waiter.requested.request)
+            self._forget(waiter.requested.request, now)
             yield Refused(waiter.requested.request, waiter.requested.spec, ShuttingDown())
 
-    def _holder_gone(self, event: Event, holder: int, cause: str) -> tuple[Effect, ...]:
-        effects: list[Effect] = []
-        for waiter in self._line:
-            if waiter.requested.holder == holder:
-                requested = waiter.requested
-                self._line.remove(requested.request)
-                effects.append(Refused(requested.request, requested.spec, NoLongerWanted()))
-        for lease in self.leases:
-            if lease.holder == holder:
-                effects += self._revoke(lease, event, cause)
-        return (*effects, *self._serve())
+    def _settle(self, now: float) -> Iterator[Effect]:
+        """What may be had may have changed for all."""
+        yield from self._serve(now)
+        yield from self._preempt(now)
 
-    def _revoke(self, lease: Lease | None, event: Event, cause: str) -> tuple[Effect, ...]:
-        if lease is None or type(event) not in TRANSITIONS[lease.state]:
-            return ()
-        return (StopWorkers(self._move(lease, event), cause),)
+    def _preempt(self, now: float) -> Iterator[Effect]:
+        """Recall what those who may preempt need, and no more than they need."""
+        if not self._preemptors:
+            return
 
-    def _quiesced(self, lease_id: str, event: Event) -> tuple[Effect, ...]:
-        lease = self._leases.get(lease_id)
-        if lease is None or type(event) not in TRANSITIONS[lease.state]:
-            return ()
-        ended = self._move(lease, event)
-        del self._leases[lease_id]
-        return (Ended(ended), *self._serve())
+        def may(waiter: Waiter) -> bool:
+            claim = waiter.requested.claim
+            return claim.may_preempt and self._within_quota(claim, waiter.cores)
 
-    def _move(self, lease: Lease, event: Event) -> Lease:
-        moved = replace(lease, state=TRANSITIONS[lease.state][type(event)])
-        self._leases[lease.id] = moved
-        return moved
+        waiters = self._line.in_turn(self._shares, now, may)
+        for lease, waiter in self._preemptors.victims(self._cards, self._leases, waiters):
+            cause = f"preempted by tenant {waiter.requested.claim.tenant}"
+            event = Recalled(lease.id, cause, self._rules.recall_grace)
+            yield from self._happens(lease, event, now)
 
-    def _grant(self, requested: Requested, files: Iterable[DeviceFile]) -> Granted:
-        lease = Lease(self._new_id(), requested.holder, tuple(files), LeaseState.GRANTED)
+    def _obstacle(self, waiter: Waiter) -> Obstacle:
+        claim = waiter.requested.claim
+        if not self._within_quota(claim, waiter.cores):
+            value = self._shares.cores(claim.tenant) + waiter.cores
+            return Quota("cores of the tenant", value, claim.max_cores or 0)
+        return in_the_way(waiter, self._cards, self._foreign)
+
+    # Leases
+
+    def _grant(
+        self, requested: Requested, files: tuple[DeviceFile, ...], since: float, now: float
+    ) -> Granted:
+        ttl = requested.terms.time_to_live
+        expires = math.inf if ttl is None else now + ttl
+        lease = Lease(
+            id=self._new_id(),
+            holder=requested.holder,
+            files=files,
+            state=LeaseState.GRANTED,
+            tenant=requested.claim.tenant,
+            priority=requested.priority,
+            terms=requested.terms,
+            granted_at=now,
+            expires_at=expires,
+            ends_at=expires,
+            cores=self._count(files),
+        )
+        self._keep(lease, requested.claim.weight, now)
+        return Granted(requested.request, lease, now - since)
+
+    def _keep(self, lease: Lease, weight: float, now: float) -> None:
+        for file in lease.files:
+            self._cards.take(file, lease.id)
+        self._shares.hold(lease.tenant, weight, lease.cores, now)
+        self._put(lease)
+
+    def _put(self, lease: Lease) -> None:
+        before = self._leases.get(lease.id)
+        if before is not None and before.holder != lease.holder:
+            self._unlink(before)
         self._leases[lease.id] = lease
-        return Granted(requested.request, lease)
+        if lease.holder != NOBODY:
+            self._by_holder.setdefault(lease.holder, set()).add(lease.id)
+        self._lease_deadlines.set(lease.id, lease.ends_at)
 
-    def _busy(self) -> list[DeviceFile]:
-        return [f for lease in self._leases.values() for f in lease.files]
+    def _unlink(self, lease: Lease) -> None:
+        held = self._by_holder.get(lease.holder)
+        if held is not None:
+            held.discard(lease.id)
+            if not held:
+                del self._by_holder[lease.holder]
 
-    def _in_the_way(self, requested: Requested) -> Busy:
-        wanted = wanted_by(requested, self._files)
-        for lease in self._leases.values():
+    def _happens(self, lease: Lease, event: object, now: float) -> Iterator[Effect]:
+        after = moved(lease, event, now, self._rules.recall_grace)
+        if after is None:
+            return
+        self._put(after)
+        if after.state is LeaseState.REVOKING:
+            yield StopWorkers(after)
+        elif after != lease:
+            yield Changed(lease, after)
+
+    def _quiesced(self, lease_id: str, event: Quiesced, now: float) -> Iterator[Effect]:
+        lease = self._leases.get(lease_id)
+        ended = None if lease is None else moved(lease, event, now, self._rules.recall_grace)
+        if lease is None or ended is None:
+            return
+        del self._leases[lease_id]
+        self._unlink(lease)
+        self._lease_deadlines.drop(lease_id)
+        for file in lease.files:
+            self._cards.give_back(file)
+        self._shares.hold(lease.tenant, None, -lease.cores, now)
+        yield Ended(ended, now - lease.granted_at)
+        yield from self._settle(now)
+
+    def _holder_gone(self, event: HolderGone, now: float) -> Iterator[Effect]:
+        for waiter in self._line:
+            requested = waiter.requested
+            if requested.holder == event.holder:
+                self._forget(requested.request, now)
+                yield Refused(requested.request, requested.spec, NoLongerWanted())
+        for lease_id in sorted(self._by_holder.get(event.holder, ())):
+            lease = self._leases[lease_id]
+            kind = Detached if lease.terms.linger > 0 else Left
+            yield from self._happens(lease, kind(event.cause), now)
+        yield from self._serve(now)
+
+    def _elapsed(self, now: float) -> Iterator[Effect]:
+        for lease_id in tuple(self._lease_deadlines.due(now)):
+            lease = self._leases[lease_id]
+            in_term = lease.state in (LeaseState.GRANTED, LeaseState.DETACHED)
+            over = in_term and lease.expires_at <= now
+            yield from self._happens(lease, Expired() if over else GraceOver(), now)
+        for request in tuple(self._request_deadlines.due(now)):
+            waiter = self._line.get(request)
+            if waiter is not None:
+                obstacle = self._obstacle(waiter)
+                self._forget(request, now)
+                yield Refused(request, waiter.requested.spec, obstacle)
+        yield from self._serve(now)
+
+    # Cards
+
+    def _cards_changed(self, event: CardsChanged, now: float) -> Iterator[Effect]:
+        before, self._cards = self._cards, Cards(event.cards)
+        self._pristine = Cards(event.cards)
+        for slot in self._cards.slots:
+            old = before.by_npu.get(slot.card.npu)
+            for role, reason in () if old is None else old.closed.items():
+                self._cards.close(slot, role, reason)
+        for lease in self.leases:
             for file in lease.files:
-                if any(file.overlaps(w) for w in wanted):
-                    return Busy(lease.id, file)
-        return Busy(None, None)
+                self._cards.take(file, lease.id)
+            gone = [file for file in lease.files if file not in self._cards.files]
+            if gone:
+                recalled = Recalled(lease.id, f"{gone[0]} is gone", event.grace)
+                yield from self._happens(lease, recalled, now)
+        self._mark_foreign()
+        self._preemptors.plan_anew()
+        for waiter in self._line:
+            requested = waiter.requested
+            allowed = self._reach(waiter.spec, requested.claim)
+            hopeless = self._hopeless(requested, waiter.spec, allowed)
+            if isinstance(hopeless, int):
+                self._line.replace(replace(waiter, allowed=allowed, cores=hopeless))
+            else:
+                self._forget(requested.request, now)
+                yield Refused(requested.request, requested.spec, hopeless)
+        yield from self._settle(now)
+
+    def _closed(self, event: Closed, now: float) -> Iterator[Effect]:
+        slot = self._cards.by_npu.get(event.npu)
+        if slot is None:
+            return
+        self._cards.close(slot, event.role, event.reason)
+        if event.reason is not None and event.grace is not None:
+            for lease in self.leases_on(event.npu):
+                recalled = Recalled(lease.id, f"npu{event.npu}: {event.reason}", event.grace)
+                yield from self._happens(lease, recalled, now)
+        yield from self._settle(now)
+
+    def _mark_foreign(self) -> None:
+        cores: dict[int, int] = {}
+        for file in self._foreign:
+            slot = self._cards.by_npu.get(file.npu)
+            if slot is not None and file in slot.named:
+                cores[file.npu] = cores.get(file.npu, 0) | slot.named[file]
+        for slot in self._cards.slots:
+            if slot.foreign != cores.get(slot.card.npu, 0):
+                self._cards.set_foreign(slot, cores.get(slot.card.npu, 0))
 
     def check(self) -> None:
         """Raises: AssertionError when an invariant is broken."""
-        held = [(lease.id, f) for lease in self._leases.values() for f in lease.files]
-        for i, (left_id, left) in enumerate(held):
-            assert left in self._files, f"{left_id} holds {left}, which does not exist"
-            for right_id, right in held[i + 1 :]:
-                assert not left.overlaps(right), f"{left_id} {left} overlaps {right_id} {right}"
-        assert all(lease.state is not LeaseState.ENDED for lease in self._leases.values())
+        taken: dict[int, int] = {}
+        cores: dict[str, int] = {}
+        for lease in self._leases.values():
+            assert lease.state is not LeaseState.ENDED, f"{lease.id} has ended and is still here"
+            assert (lease.holder in self._by_holder) == (lease.holder != NOBODY), lease
+            cores[lease.tenant] = cores.get(lease.tenant, 0) + lease.cores
+            for file in lease.files:
+                slot = self._cards.by_npu.get(file.npu)
+                bits = 0 if slot is None else slot.card.bits(file)
+                assert not taken.get(file.npu, 0) & bits, f"{lease.id}: {file} has two owners"
+                taken[file.npu] = taken.get(file.npu, 0) | bits
+        free = 0
+        for slot in self._cards.slots:
+            owners = {
+                f: x.id for x in self._leases.values() for f in x.files if f.npu == slot.card.npu
+            }
+            assert slot.owners == owners, f"{slot}: {owners}"
+            assert slot.taken == taken.get(slot.card.npu, 0), f"{slot}: {taken}"
+            assert not slot.free & (slot.taken | slot.foreign), f"{slot}"
+            assert self._cards.with_free[slot.free.bit_count()] >> slot.place & 1, f"{slot}"
+            free += slot.free.bit_count()
+        assert free == self._cards.free_cores
+        assert sum(map(int.bit_count, self._cards.with_free)) == len(self._cards.slots)
+        for tenant, count in cores.items():
+            assert self._shares.cores(tenant) == count, f"{tenant} has {count} cores"
+        held = {id for ids in self._by_holder.values() for id in ids}
+        assert held == {x.id for x in self._leases.values() if x.holder != NOBODY}
+        assert set(self._preemptors) <= {waiter.requested.request for waiter in self._line}
         assert not (self._draining and len(self._line)), "waiters outlive the drain"
-        assert all(not math.isnan(w.deadline) for w in self._line)

@@ -1,47 +1,119 @@
-"""The queue of requests that wait: strict first come, first served, for each device."""
+"""The queue of requests that wait, and whose turn it is.
 
-import math
-from collections.abc import Collection, Iterator
+Order: rank, then the tenant's share, then first come. Rank is a request's priority, one higher for
+every `aging` seconds that it has waited, so that nobody waits for ever behind the important. Within a
+tenant and a priority it is first come, first served.
+"""
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from furiosa.broker.lease.states import Requested
-from furiosa.common.names import DeviceFile
+from furiosa.broker.lease.fairness import Shares
+from furiosa.broker.lease.placement import Ordered
+from furiosa.broker.lease.states import Claim, Requested
+
+Kind = tuple[Ordered, int]  # those of a kind can be served by the same files
+Group = tuple[Claim, int, Kind]  # also of one tenant, and of equal priority
 
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
     requested: Requested
-    deadline: float
+    spec: Ordered
+    allowed: int  # places of the cards that it can be served from
+    cores: int  # that it will have
+    since: float
+    number: int
+
+    def rank(self, now: float, aging: float) -> int:
+        return self.requested.priority + int((now - self.since) / aging)
+
+    @property
+    def kind(self) -> Kind:
+        return self.spec, self.allowed
+
+    @property
+    def group(self) -> Group:
+        return self.requested.claim, self.requested.priority, self.kind
 
 
 class WaitingLine:
-    """Waiters in the order they came."""
+    """`aging` in seconds."""
 
-    def __init__(self) -> None:
-        self._line: dict[int, Waiter] = {}
-
-    def __iter__(self) -> Iterator[Waiter]:
-        return iter(tuple(self._line.values()))
+    def __init__(self, aging: float) -> None:
+        self.aging = aging
+        self._numbers = itertools.count()
+        self._waiters: dict[int, Waiter] = {}  # by request
+        self._groups: dict[Group, dict[int, Waiter]] = {}  # by request, in the order they came
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._waiters)
 
-    def append(self, requested: Requested) -> None:
-        assert requested.deadline is not None
-        self._line[requested.request] = Waiter(requested, requested.deadline)
+    def __iter__(self) -> Iterator[Waiter]:
+        """In the order they came; a copy."""
+        return iter(tuple(self._waiters.values()))
 
-    def remove(self, request: int) -> None:
-        """No effect on one that does not wait."""
-        self._line.pop(request, None)
+    def get(self, request: int) -> Waiter | None:
+        return self._waiters.get(request)
 
-    def next_deadline(self) -> float:
-        """inf when nobody waits, or everybody does for ever."""
-        return min((w.deadline for w in self._line.values()), default=math.inf)
+    def append(
+        self, requested: Requested, spec: Ordered, allowed: int, cores: int, now: float
+    ) -> Waiter:
+        waiter = Waiter(requested, spec, allowed, cores, now, next(self._numbers))
+        self._waiters[requested.request] = waiter
+        self._groups.setdefault(waiter.group, {})[requested.request] = waiter
+        return waiter
 
+    def replace(self, waiter: Waiter) -> None:
+        """A changed copy; it becomes the last of its group."""
+        request = waiter.requested.request
+        self._leave_group(self._waiters[request])
+        self._waiters[request] = waiter
+        self._groups.setdefault(waiter.group, {})[request] = waiter
 
-def wanted_by(requested: Requested, files: Collection[DeviceFile]) -> list[DeviceFile]:
-    """Files that could serve the request one day.
+    def remove(self, request: int) -> Waiter | None:
+        """None: it does not wait."""
+        waiter = self._waiters.pop(request, None)
+        if waiter is not None:
+            self._leave_group(waiter)
+        return waiter
 
-    Nobody who came later may take them, or a stream of small requests would starve a big one.
-    """
-    return [f for f in files if any(item.matches(f) for item in requested.spec.items)]
+    def _leave_group(self, waiter: Waiter) -> None:
+        group = self._groups[waiter.group]
+        del group[waiter.requested.request]
+        if not group:
+            del self._groups[waiter.group]
+
+    def in_turn(
+        self, shares: Shares, now: float, still: Callable[[Waiter], bool] = lambda _: True
+    ) -> Iterator[Waiter]:
+        """In the order in which they are served. The one that was yielded last may be removed.
+
+        What is granted meanwhile counts at once for its tenant's next. A waiter about whom `still` says
+        no is left out, and with him those behind him in his group.
+        """
+        heap: list[tuple[int, tuple[float, float], int, Waiter, Iterator[Waiter]]] = []
+
+        def push(waiter: Waiter, behind: Iterator[Waiter]) -> None:
+            rank = -waiter.rank(now, self.aging)
+            share = shares.rank(waiter.requested.claim.tenant, now)
+            heapq.heappush(heap, (rank, share, waiter.number, waiter, behind))
+
+        for members in self._groups.values():
+            if still(next(iter(members.values()))):
+                behind = iter(tuple(members.values()))
+                push(next(behind), behind)
+        while heap:
+            rank, share, number, waiter, behind = heapq.heappop(heap)
+            if not still(waiter):
+                continue
+            current = shares.rank(waiter.requested.claim.tenant, now)
+            if current != share:  # another of the tenant's groups was served since it was pushed
+                heapq.heappush(heap, (rank, current, number, waiter, behind))
+                continue
+            yield waiter
+            following = next(behind, None)
+            if following is not None and still(following):
+                push(following, behind)

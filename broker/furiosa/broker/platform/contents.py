@@ -13,6 +13,7 @@ from furiosa.common.names import ALL, CoreRange, DeviceFile
 
 CORES: Final = 2
 DMA_CHANNELS: Final = 4
+HEARTBEAT: Final = "sys/devices/virtual/npu_mgmt/heartbeat"
 
 _ATR_ERRORS: Final = (
     "AXI Post Error",
@@ -86,6 +87,11 @@ def class_folder(name: str) -> str:
     return f"sys/class/npu_mgmt/{name}"
 
 
+def heartbeat_link(index: int) -> tuple[str, str]:
+    """All cards have run equally long: each has a link to the one file that says it."""
+    return f"{device_folder(index)}/heartbeat", f"../{HEARTBEAT.rpartition('/')[2]}"
+
+
 def hwmon_folder(identity: Identity) -> str:
     return f"sys/bus/pci/devices/{identity.pci_bdf}/hwmon/hwmon0"
 
@@ -101,7 +107,6 @@ def constant_files(index: int, identity: Identity) -> Mapping[str, str]:
         "device_type": cards.PRODUCT,
         "device_uuid": identity.uuid,
         "fw_version": cards.FIRMWARE,
-        "heartbeat": "0",
         "ne_clk_freq_info": "\n".join(f"{name}: {value}" for name, value in _CLOCKS.items()),
         "platform_type": "FuriosaAI",
         "soc_rev": cards.SOC_REVISION,

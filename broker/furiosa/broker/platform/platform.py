@@ -1,12 +1,16 @@
 """The virtual platform: a device tree for cards that are not there, kept current while they work.
 
-Every file is replaced in one step, so a reader never sees half of one. `alive` is written once and then
-left alone: writing 0 there by hand is how to see what happens when a card stops answering.
+Every file is replaced in one step, so a reader never sees half of one.
+
+Cards can be made to fail by hand, below the platform's folder: what somebody else has written or removed
+stays so until the next start, for the platform only writes over its own. Write 0 into
+sys/class/npu_mgmt/npu0_mgmt/alive; write 99000 into the temp<n>_input whose temp<n>_label says Peak; give
+sys/class/npu_mgmt/npu0_mgmt another name and its own again, as if the card were pulled out and put back.
 """
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -17,7 +21,7 @@ from furiosa.broker.platform.folder import Folder
 from furiosa.broker.platform.identity import Identity, identity, machine_id
 from furiosa.broker.platform.perf_regs import CYCLES_PER_NS, perf_regs
 from furiosa.broker.platform.thermal import Climate, step
-from furiosa.common.names import MAX_ID, DeviceFile
+from furiosa.common.names import MAX_CARD, DeviceFile
 from furiosa.common.views import Origin
 
 # Sensors move this often at most: they are two dozen files a card, and a body of metal is slow.
@@ -42,7 +46,6 @@ class _Registers:
     tensor_ns: int = 0
     seen_task_ns: int = 0
     seen_tensor_ns: int = 0
-    in_use: bool = False
 
     def add(self, measured: Measured | None) -> int:
         """Returns the new task time."""
@@ -59,7 +62,6 @@ class _Registers:
 @dataclass(slots=True)
 class _Card:
     identity: Identity
-    registers: dict[DeviceFile, _Registers]
     busy_ns: int = 0  # core time since the sensors moved
     climate: Climate = field(default_factory=Climate)
 
@@ -69,21 +71,19 @@ class VirtualPlatform:
 
     The folder is the platform's own: `write` removes what does not belong to these cards. `machine` is
     what their serial numbers are made from. Not safe for use by two threads at once.
-    Raises: ValueError for a number of cards outside 0 to 256.
+    Raises: ValueError for a number of cards outside 0 to 65536.
     """
 
     def __init__(self, folder: Path, cards: int, *, machine: str | None = None) -> None:
-        if not 0 <= cards <= MAX_ID + 1:
-            raise ValueError(f"{cards} virtual cards: 0 to {MAX_ID + 1} are possible")
+        if not 0 <= cards <= MAX_CARD + 1:
+            raise ValueError(f"{cards} virtual cards: 0 to {MAX_CARD + 1} are possible")
         machine = machine_id() if machine is None else machine
         self._folder = Folder(folder)
-        self._cards = [
-            _Card(
-                identity(machine, index),
-                {file: _Registers() for file in contents.device_files(index)},
-            )
-            for index in range(cards)
-        ]
+        self._cards = [_Card(identity(machine, index)) for index in range(cards)]
+        self._registers = {
+            file: _Registers() for index in range(cards) for file in contents.device_files(index)
+        }
+        self._in_use: Set[DeviceFile] = frozenset()
         self._started: float | None = None
         self._sensed = 0.0
 
@@ -107,9 +107,13 @@ class VirtualPlatform:
         marker = {"origin": Origin.EMULATED.value, "cards": len(self._cards)}
         root.write(tree.MARKER, json.dumps(marker) + "\n")
         folders = ["dev", contents.class_folder("")]
-        files: list[str] = []
+        folders += [contents.class_folder(str(file)) for file in self._registers]
+        files = []
+        if self._cards:
+            root.make(str(Path(contents.HEARTBEAT).parent))
+            root.put(contents.HEARTBEAT, "0\n")
+            files.append(contents.HEARTBEAT)
         for index, card in enumerate(self._cards):
-            folders += [contents.class_folder(str(file)) for file in card.registers]
             files += self._write_card(index, card)
         for folder in folders:
             root.make(folder)
@@ -131,13 +135,18 @@ class VirtualPlatform:
         if self._started is None:
             self._started = self._sensed = now
         uptime = now - self._started
-        known = {file for card in self._cards for file in card.registers}
-        if not readings.keys() <= known:
-            raise KeyError(f"no such device file: {', '.join(map(str, readings.keys() - known))}")
-        for index, card in enumerate(self._cards):
-            for file, registers in card.registers.items():
-                card.busy_ns += self._count(file, registers, readings, uptime) * _width(file)
-            self._folder.write(f"{contents.device_folder(index)}/heartbeat", f"{int(uptime)}\n")
+        if not readings.keys() <= self._registers.keys():
+            unknown = readings.keys() - self._registers.keys()
+            raise KeyError(f"no such device file: {', '.join(map(str, unknown))}")
+        for file in self._in_use - readings.keys():
+            self._folder.remove(contents.perf_regs_file(file))
+            registers = self._registers[file]
+            registers.seen_task_ns = registers.seen_tensor_ns = 0
+        self._in_use = frozenset(readings)
+        for file, measured in readings.items():
+            self._cards[file.npu].busy_ns += self._count(file, measured, uptime) * _width(file)
+        if self._cards:
+            self._folder.write(contents.HEARTBEAT, f"{int(uptime)}\n")
         if now - self._sensed >= SENSOR_SECONDS:
             self._move_sensors(now - self._sensed)
             self._sensed = now
@@ -146,7 +155,9 @@ class VirtualPlatform:
         for card in self._cards:
             load = card.busy_ns / (seconds * 1e9 * contents.CORES)
             card.busy_ns = 0
-            card.climate = step(card.climate, load, seconds)
+            before, card.climate = card.climate, step(card.climate, load, seconds)
+            if card.climate == before:
+                continue
             for name, text in contents.sensor_files(card.identity, card.climate).items():
                 self._folder.write(name, text)
 
@@ -156,10 +167,14 @@ class VirtualPlatform:
             **contents.constant_files(index, card.identity),
             **contents.sensor_files(card.identity, card.climate),
         }
+        for folder in {name.rpartition("/")[0] for name in texts}:
+            self._folder.make(folder)
         for name, text in texts.items():
-            self._folder.make(str(Path(name).parent))
-            self._folder.write(name, text)
+            self._folder.put(name, text)
             yield name
+        link, target = contents.heartbeat_link(index)
+        self._folder.link(link, target)
+        yield link
         self._folder.make("dev")
         for node in contents.node_names(index):
             self._folder.touch(f"dev/{node}")
@@ -170,25 +185,12 @@ class VirtualPlatform:
         self._folder.link(link, f"../../devices/virtual/npu_mgmt/{name}")
         yield link
 
-    def _count(
-        self,
-        file: DeviceFile,
-        registers: _Registers,
-        readings: Mapping[DeviceFile, Measured | None],
-        uptime: float,
-    ) -> int:
+    def _count(self, file: DeviceFile, measured: Measured | None, uptime: float) -> int:
         """Returns the task time since the last tick, in ns."""
-        name = contents.perf_regs_file(file)
-        if file not in readings:
-            if registers.in_use:
-                self._folder.remove(name)
-                registers.in_use = False
-            registers.seen_task_ns = registers.seen_tensor_ns = 0
-            return 0
-        registers.in_use = True
-        new = registers.add(readings[file])
+        registers = self._registers[file]
+        new = registers.add(measured)
         self._folder.write(
-            name,
+            contents.perf_regs_file(file),
             perf_regs(
                 round(uptime * 1e9) * CYCLES_PER_NS,
                 registers.task_ns * CYCLES_PER_NS,

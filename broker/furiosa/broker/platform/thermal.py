@@ -16,6 +16,7 @@ IDLE_CELSIUS: Final = 40.0
 FULL_CELSIUS: Final = 65.0
 IDLE_WATTS: Final = 1.0
 FULL_WATTS: Final = 40.0
+ARRIVED_CELSIUS: Final = 1e-9  # a card that is nearer to where it is going to has got there
 TIME_CONSTANT_SECONDS: Final = 30.0  # after this long, 63 % of the way
 
 
@@ -32,7 +33,8 @@ def step(climate: Climate, load: float, seconds: float) -> Climate:
     load = min(max(load, 0.0), 1.0)
     goal = IDLE_CELSIUS + load * (FULL_CELSIUS - IDLE_CELSIUS)
     left = math.exp(-seconds / TIME_CONSTANT_SECONDS)
+    celsius = goal + (climate.celsius - goal) * left
     return Climate(
-        celsius=goal + (climate.celsius - goal) * left,
+        celsius=goal if abs(celsius - goal) < ARRIVED_CELSIUS else celsius,
         watts=IDLE_WATTS + load * (FULL_WATTS - IDLE_WATTS),
     )

@@ -8,6 +8,7 @@ from furiosa.broker.inventory import Inventory, processes
 from furiosa.broker.rpc.methods import Call, Method, ServerStream, Unary
 from furiosa.broker.utilization import ReadCounters, measure
 from furiosa.common.errors import BadArgument
+from furiosa.common.views import ProcessView
 from furiosa.common.wire import device_to_wire, process_to_wire, utilization_to_wire
 from furiosa.proto.broker.v1 import devices_pb2 as pb
 
@@ -30,17 +31,19 @@ class DeviceService:
             "Devices/List": Unary(pb.ListDevicesRequest, self.list),
             "Devices/Watch": ServerStream(pb.WatchDevicesRequest, self.watch),
             "Devices/Processes": Unary(pb.ListProcessesRequest, self.processes),
+            "Devices/WatchProcesses": ServerStream(pb.WatchProcessesRequest, self.watch_processes),
             "Devices/Utilization": Unary(pb.UtilizationRequest, self.utilization),
         }
 
     async def list(self, request: pb.ListDevicesRequest, call: Call) -> pb.ListDevicesResponse:
+        revision = self._changes.revision
         devices = await self._inventory.devices(self._arbiter.leases())
-        return pb.ListDevicesResponse(devices=map(device_to_wire, devices))
+        return pb.ListDevicesResponse(devices=map(device_to_wire, devices), revision=revision)
 
     async def watch(
         self, request: pb.WatchDevicesRequest, call: Call
     ) -> AsyncIterator[pb.WatchDevicesResponse]:
-        revision = 0
+        revision = request.after_revision
         while True:
             revision = await self._changes.beyond(revision)
             devices = await self._inventory.devices(self._arbiter.leases())
@@ -49,8 +52,20 @@ class DeviceService:
     async def processes(
         self, request: pb.ListProcessesRequest, call: Call
     ) -> pb.ListProcessesResponse:
-        rows = processes(self._arbiter.leases())
-        return pb.ListProcessesResponse(processes=map(process_to_wire, rows))
+        rows = map(process_to_wire, self._processes())
+        return pb.ListProcessesResponse(processes=rows, revision=self._changes.revision)
+
+    async def watch_processes(
+        self, request: pb.WatchProcessesRequest, call: Call
+    ) -> AsyncIterator[pb.WatchProcessesResponse]:
+        revision = request.after_revision
+        while True:
+            revision = await self._changes.beyond(revision)
+            rows = map(process_to_wire, self._processes())
+            yield pb.WatchProcessesResponse(revision=revision, processes=rows)
+
+    def _processes(self) -> tuple[ProcessView, ...]:
+        return processes(self._arbiter.leases(), self._inventory.foreign)
 
     async def utilization(
         self, request: pb.UtilizationRequest, call: Call

@@ -6,6 +6,7 @@ nobody else notices.
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections import deque
@@ -18,7 +19,7 @@ from furiosa.broker.rpc.guard import failure_of
 from furiosa.broker.rpc.methods import Call, Method, ServerStream, Unary
 from furiosa.common import channel
 from furiosa.common.channel import BrokenChannel, Decoder
-from furiosa.common.errors import BadArgument, FuriosaError, LimitExceeded
+from furiosa.common.errors import BadArgument, BrokerDraining, FuriosaError, LimitExceeded
 from furiosa.common.views import Notice
 from furiosa.common.wire import failed_to_wire, notice_to_wire
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
@@ -30,6 +31,21 @@ MAX_REQUEST_BYTES: Final = 64 * 1024  # requests are small; programs come as des
 MAX_UNSENT_BYTES: Final = 4 * 1024 * 1024
 MAX_UNSENT_DESCRIPTORS: Final = 256
 MAX_CALLS: Final = 128  # at once
+SETTLE_SECONDS: Final = 2.0  # for calls that cannot be made again, when the broker is replaced
+
+# What a successor can begin anew without the caller noticing: nothing has happened yet.
+REPEATABLE: Final = frozenset(
+    {
+        "Leases/Acquire",
+        "Leases/Watch",
+        "Devices/Watch",
+        "Devices/WatchProcesses",
+        "Devices/Utilization",
+        "Admin/Drain",
+    }
+)
+
+Parcel = tuple[bytes, list[int]]  # bytes of the stream, and the descriptors that go with them
 
 
 class Peer:
@@ -63,8 +79,52 @@ class Peer:
         self._unclaimed = 0  # descriptors that came ahead of their message
         self._waits_to_write = False
         self._calls: dict[int, asyncio.Task[None]] = {}
+        self._frames: dict[int, pb.Frame] = {}  # of calls underway
+        self._again: list[pb.Frame] = []  # for a successor
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock, self._readable)
+
+    async def suspend(self) -> None:
+        """Take nothing more from the client, and bring calls underway to an end, in bounded time.
+
+        Calls that a successor can make again are kept for it; others that take too long fail.
+        """
+        self._loop.remove_reader(self._sock)
+        self._again = [f for f in self._frames.values() if f.call.method in REPEATABLE]
+        for frame in self._again:
+            self._calls[frame.id].cancel()
+        late: set[asyncio.Task[None]] = set()
+        if self._calls:
+            _, late = await asyncio.wait(tuple(self._calls.values()), timeout=SETTLE_SECONDS)
+        for number, task in tuple(self._calls.items()):
+            if task in late:
+                task.cancel()
+                self._fail(number, self._frames[number].call.method, BrokerDraining())
+        if late:
+            await asyncio.wait(late)
+
+    def give_away(self) -> tuple[socket.socket, Parcel, list[Parcel]]:
+        """The socket, what has come and what has not left yet: for a successor. The end of this one,
+        of which the client notices nothing.
+        """
+        self._closed = True
+        self._loop.remove_writer(self._sock)
+        rest, descriptors = self._decoder.take_rest()
+        again = b"".join(channel.encode(frame.SerializeToString()) for frame in self._again)
+        unsent = [(bytes(data), fds) for data, fds in self._unsent]
+        return self._sock, (again + rest, descriptors), unsent
+
+    def resume(self, session: "Session", received: Parcel, unsent: list[Parcel]) -> None:
+        """Go on where another broker process left off; takes the descriptors."""
+        self._greeted = True
+        self.session = session
+        for data, descriptors in unsent:
+            self._unsent.append((memoryview(data), descriptors))
+            self._unsent_bytes += len(data)
+            self._unsent_descriptors += len(descriptors)
+        self._flush()
+        if received[0]:
+            self._loop.call_soon(self._received, *received)
 
     def close(self, cause: str) -> None:
         """No effect the second time."""
@@ -79,6 +139,8 @@ class Peer:
         self._decoder.close()
         while self._unsent:
             _close_all(self._unsent.popleft()[1])
+        with contextlib.suppress(OSError):  # systemd or a child of ours may hold a duplicate
+            self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
 
     def notify(self, notice: Notice) -> None:
@@ -138,6 +200,12 @@ class Peer:
         if not data:
             self.close("its process hung up")
             return
+        self._received(data, descriptors)
+
+    def _received(self, data: bytes, descriptors: list[int]) -> None:
+        if self._closed:
+            _close_all(descriptors)
+            return
         try:
             self._decoder.feed(data, descriptors)
             self._unclaimed += len(descriptors)
@@ -172,7 +240,7 @@ class Peer:
 
     def _call(self, frame: pb.Frame, message: channel.Message) -> None:
         name = frame.call.method
-        call = Call(name, self.session, list(message.descriptors))
+        call = Call(name, self.session, list(message.descriptors), id=frame.id)
         method = self._methods.get(name)
         if not isinstance(method, Unary | ServerStream):
             self._refuse(frame.id, call, BadArgument("method", repr(name), "one of handoff.proto"))
@@ -189,11 +257,12 @@ class Peer:
             run = self._answer(frame.id, frame.call.request, method, call)
             task = self._group.create_task(run)
             self._calls[frame.id] = task
+            self._frames[frame.id] = frame
             # not left to the task itself: one that is cancelled before it starts never runs
             task.add_done_callback(lambda _: self._ended(frame.id, call))
 
     def _ended(self, frame_id: int, call: Call) -> None:
-        del self._calls[frame_id]
+        del self._calls[frame_id], self._frames[frame_id]
         _close_all(call.received)
         _close_all(call.attached)
 

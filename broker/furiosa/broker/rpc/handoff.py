@@ -2,18 +2,21 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 import logging
 import os
 import resource
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from furiosa.broker.deathwatch import DeathWatch
 from furiosa.broker.log import event as log_event
 from furiosa.broker.owners import Owner, Unidentified, identify
-from furiosa.broker.rpc.frames import Peer
+from furiosa.broker.rpc.frames import Parcel, Peer
 from furiosa.broker.rpc.methods import Call, Method, Unary
 from furiosa.broker.sessions import Session, Sessions
 from furiosa.common.channel import encode, send
@@ -29,7 +32,42 @@ HELLO_WITHIN_SECONDS: Final = 10.0
 BACKLOG: Final = 512
 # Each has up to four; the rest leaves half of ours to other users, or to workers.
 DESCRIPTORS_OF_CONNECTION: Final = 8
+GREETING_SECONDS: Final = (
+    1.0  # that who has just been accepted has to say hello, before a replacement
+)
+ACCEPT_AT_ONCE: Final = 64  # then it is the turn of those who are connected
 RETRY_ACCEPT_SECONDS: Final = 0.1  # after running out of descriptors
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What one broker process leaves of a connection to the next. `armed`: memory and thread of the
+    death notice.
+    """
+
+    socket: socket.socket
+    received: Parcel
+    unsent: list[Parcel]
+    armed: tuple[int, int] | None
+
+
+def listen(path: Path, mode: int) -> socket.socket:
+    """A new handoff socket at `path`. Raises: OSError."""
+    path.unlink(missing_ok=True)  # left by a killed broker; the lock file says it is not in use
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.setblocking(False)
+        before = os.umask(0o777 & ~mode)  # as gRPC's: never more open than it will be
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        path.chmod(mode)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 class HandoffServer:
@@ -50,6 +88,9 @@ class HandoffServer:
         self.deaths = deaths
         self.welcome = welcome
         self.connections: set[_Connection] = set()
+        self._to_restore: list[Callable[[], None]] = []
+        self.serving = asyncio.Event()
+        self.greeted = asyncio.Event()  # somebody said hello, or left
 
     def owner_died(self, key: int) -> None:
         """End the connections of a process, also those that its children inherited."""
@@ -57,60 +98,103 @@ class HandoffServer:
             if connection.owner.key == key:
                 connection.peer.close(f"its process, pid {connection.owner.pid}, died")
 
-    @contextlib.contextmanager
-    def listening(self, path: Path, mode: int) -> Iterator[socket.socket]:
-        """The socket to `serve`. Raises: OSError."""
-        path.unlink(missing_ok=True)  # left by a killed broker; the lock file says it is not in use
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.setblocking(False)
-            before = os.umask(0o777 & ~mode)  # as gRPC's: never more open than it will be
-            try:
-                listener.bind(str(path))
-            finally:
-                os.umask(before)
-            try:
-                path.chmod(mode)
-                listener.listen(BACKLOG)
-                yield listener
-            finally:
-                path.unlink(missing_ok=True)
+    async def serve(self, listener: socket.socket, recover: Callable[[], None]) -> None:
+        """Accept until cancelled; then end every session. `listener` must not block, and stays yours.
 
-    async def serve(self, listener: socket.socket) -> None:
-        """Accept until cancelled; then end every session."""
-        async with asyncio.TaskGroup() as calls:
+        `recover` is called when the restored sessions are there, and before anybody else is let in.
+        """
+        async with asyncio.TaskGroup() as self._calls:
+            self._listener = listener
+            for restore in self._to_restore:
+                restore()
+            recover()
+            self._listen()
+            self.serving.set()
             try:
-                await self._accept(listener, calls)
+                await asyncio.Event().wait()
             finally:  # while the group still takes the calls that come in
+                self._stop_listening()
                 for connection in tuple(self.connections):
                     connection.peer.close("the broker stopped")
 
-    async def _accept(self, listener: socket.socket, calls: asyncio.TaskGroup) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
+    def restore(self, session: Session, owner: Owner, left: Left) -> None:
+        """Before `serve`: a connection that a broker before had, with its session."""
+        self._to_restore.append(functools.partial(self._restored, session, owner, left))
+
+    async def suspend(self) -> None:
+        """Accept nobody, and bring the calls of all connections to an end, in bounded time."""
+        self._stop_listening()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GREETING_SECONDS):
+                while any(connection.peer.session is None for connection in self.connections):
+                    self.greeted.clear()
+                    await self.greeted.wait()
+        for connection in tuple(self.connections):
+            if connection.peer.session is None:
+                connection.peer.close("the broker is being replaced")
+        if self.connections:
+            await asyncio.wait(
+                [
+                    asyncio.ensure_future(connection.peer.suspend())
+                    for connection in self.connections
+                ]
+            )
+
+    def give_away(self) -> Iterator[tuple[Session, Owner, Left]]:
+        """Every session, for a successor; what is given is not closed by us any more."""
+        for connection in tuple(self.connections):
+            session = connection.peer.session
+            assert session is not None
+            sock, received, unsent = connection.peer.give_away()
+            armed = self.deaths.armed(connection.owner)
+            yield session, connection.owner, Left(sock, received, unsent, armed)
+
+    def _restored(self, session: Session, owner: Owner, left: Left) -> None:
+        connection = _Connection(self, left.socket, owner, self._calls)
+        self.connections.add(connection)
+        connection.go_on(session, left)
+
+    def _listen(self) -> None:
+        asyncio.get_running_loop().add_reader(self._listener, self._acceptable)
+
+    def _stop_listening(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._listener)
+
+    def _acceptable(self) -> None:
+        """Accepted at once or not at all: what a cancelled accept had taken would be lost."""
+        for _ in range(ACCEPT_AT_ONCE):
             try:
-                sock, _ = await loop.sock_accept(listener)
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
             except OSError as exc:  # out of descriptors: those who are connected must not suffer
                 log_event(log, "session.not_accepted", logging.ERROR, cause=exc)
-                await asyncio.sleep(RETRY_ACCEPT_SECONDS)
-                continue
-            try:
-                owner = identify(sock)
-            except (Unidentified, OSError) as exc:
-                who, expected = f"not identified: {exc}", "a live process the broker can see"
-                _refuse(sock, BadArgument("the peer", who, expected))
-                continue
-            used = sum(connection.owner.uid == owner.uid for connection in self.connections)
-            most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // DESCRIPTORS_OF_CONNECTION
-            if used >= most:
-                owner.close()
-                _refuse(sock, LimitExceeded(f"connections of user {owner.uid}", used + 1, most))
-                continue
-            self.connections.add(_Connection(self, sock, owner, calls))
+                self._stop_listening()
+                asyncio.get_running_loop().call_later(RETRY_ACCEPT_SECONDS, self._listen)
+                return
+            self._accepted(sock)
+
+    def _accepted(self, sock: socket.socket) -> None:
+        try:
+            owner = identify(sock)
+        except (Unidentified, OSError) as exc:
+            who, expected = f"not identified: {exc}", "a live process the broker can see"
+            _refuse(sock, BadArgument("the peer", who, expected))
+            return
+        used = sum(connection.owner.uid == owner.uid for connection in self.connections)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // DESCRIPTORS_OF_CONNECTION
+        if used >= most:
+            owner.close()
+            _refuse(sock, LimitExceeded(f"connections of user {owner.uid}", used + 1, most))
+            return
+        self.connections.add(_Connection(self, sock, owner, self._calls))
 
     async def _arm_death_notice(
         self, request: pb.ArmDeathNoticeRequest, call: Call
     ) -> pb.ArmDeathNoticeResponse:
-        self.deaths.arm(call.need_session().owner, request.thread_id)
+        owner = call.need_session().owner
+        assert isinstance(owner, Owner), "sessions of this socket are of local processes"
+        self.deaths.arm(owner, request.thread_id)
         return pb.ArmDeathNoticeResponse()
 
 
@@ -156,6 +240,7 @@ class _Connection:
             return False
         session = self._server.sessions.open(self.owner, frame.hello.client, self.peer.notify)
         self.peer.session = session
+        self._server.greeted.set()
         log_event(
             log,
             "session.opened",
@@ -167,9 +252,19 @@ class _Connection:
         self.peer.send(pb.Frame(welcome=self._server.welcome(session)), [memory])
         return True
 
+    def go_on(self, session: Session, left: Left) -> None:
+        """With a session that another broker process opened."""
+        self._hello_timer.cancel()
+        live = dataclasses.replace(session, send_notice=self.peer.notify)
+        self._server.sessions.add(live)
+        if left.armed is not None:
+            self._server.deaths.restore(self.owner, *left.armed)
+        self.peer.resume(live, left.received, left.unsent)
+
     def _closed(self, cause: str) -> None:
         self._hello_timer.cancel()
         self._server.connections.discard(self)
+        self._server.greeted.set()
         if (session := self.peer.session) is not None:
             self._server.sessions.close(session, cause)
             log_event(log, "session.ended", session=session.id, pid=self.owner.pid, cause=cause)

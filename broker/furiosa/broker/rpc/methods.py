@@ -15,12 +15,14 @@ class Call:
     """One call. `received` and `attached` descriptors belong to the transport, which closes them.
 
     A handler that keeps a received one duplicates it; what it appends to `attached` goes with the answer.
+    `id` is the call's number on its connection; 0 where calls have none.
     """
 
     method: str
     session: Session | None
     received: list[int] = field(default_factory=list)
     attached: list[int] = field(default_factory=list)
+    id: int = 0
 
     def need_session(self) -> Session:
         """Raises: NoSession."""

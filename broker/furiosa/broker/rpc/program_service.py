@@ -7,6 +7,8 @@ from typing import BinaryIO
 
 from furiosa.broker.arbiter import Arbiter
 from furiosa.broker.rpc.methods import Call, ClientStream, Method, Unary
+from furiosa.broker.sessions import Session
+from furiosa.broker.tenancy import Tenancy
 from furiosa.broker.workers.pool import WorkerPool
 from furiosa.common.errors import BadArgument, LimitExceeded
 from furiosa.common.names import DeviceFile
@@ -22,10 +24,17 @@ class ProgramService:
     """`max_program_bytes` bounds an ENF, `max_arena_bytes` the tensor memory of one queue."""
 
     def __init__(
-        self, arbiter: Arbiter, pool: WorkerPool, *, max_program_bytes: int, max_arena_bytes: int
+        self,
+        arbiter: Arbiter,
+        pool: WorkerPool,
+        tenancy: Tenancy,
+        *,
+        max_program_bytes: int,
+        max_arena_bytes: int,
     ) -> None:
         self._arbiter = arbiter
         self._pool = pool
+        self._tenancy = tenancy
         self._max_program_bytes = max_program_bytes
         self._max_arena_bytes = max_arena_bytes
         self._uploading: set[str] = set()  # leases
@@ -58,7 +67,7 @@ class ProgramService:
             raise BadArgument("the first message", "not a header", "LoadProgramRequest.header")
         header = first.header
         lease = self._arbiter.lease_of(session, header.lease_id)
-        self._check_size(header.enf_bytes)
+        self._check_size(session, header.enf_bytes)
         if lease.id in self._uploading:  # each may hold max_program_bytes of our memory
             raise LimitExceeded("uploads of a lease at once", 2, 1)
         self._uploading.add(lease.id)
@@ -80,7 +89,7 @@ class ProgramService:
             fcntl.fcntl(call.received[0], fcntl.F_GET_SEALS)
         except OSError:
             raise BadArgument(call.method, "a descriptor of something else", "a memfd") from None
-        self._check_size(os.fstat(call.received[0]).st_size)
+        self._check_size(call.need_session(), os.fstat(call.received[0]).st_size)
         return await self._load(call, request.lease_id, call.received[0])
 
     async def _load(self, call: Call, lease_id: str, memory: int) -> pb.LoadProgramResponse:
@@ -88,9 +97,11 @@ class ProgramService:
         program = await self._pool.load(lease.id, lease.files, memory)
         return pb.LoadProgramResponse(program=program_to_wire(program))
 
-    def _check_size(self, size: int) -> None:
-        if size > self._max_program_bytes:
-            raise LimitExceeded("program in bytes", size, self._max_program_bytes)
+    def _check_size(self, session: Session, size: int) -> None:
+        own = self._tenancy.policy(session).max_program_bytes
+        limit = self._max_program_bytes if own is None else min(own, self._max_program_bytes)
+        if size > limit:
+            raise LimitExceeded("program in bytes", size, limit)
 
     async def unload(
         self, request: pb.UnloadProgramRequest, call: Call

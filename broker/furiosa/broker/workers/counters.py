@@ -64,6 +64,11 @@ class CountersPage:
         )
         return self._last
 
+    def running_ns(self, now_ns: int) -> int:
+        """For how long the run in progress has been going; 0 when there is none."""
+        busy_since = int(self._words[_BUSY_SINCE])
+        return now_ns - busy_since if 0 < busy_since <= now_ns else 0
+
     def close(self) -> None:
         self._words.release()
         self._map.close()

@@ -33,11 +33,19 @@ class BadMessage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Fork a worker. With it travel its control socket and its counters page."""
+    """Fork a worker. With it travel its control socket, its counters page and its stderr."""
 
     key: int  # names the worker between broker and zygote, never reused
     name: str  # its device file
     cpus: tuple[int, ...]  # one for each PE
+    cgroup: str  # folder of the control group it joins first of all; empty: none
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End a worker whose pidfd the broker does not have; no error when it has ended already."""
+
+    key: int
 
 
 # Zygote to broker
@@ -50,8 +58,6 @@ class ZygoteReady:
 
 @dataclass(frozen=True, slots=True)
 class Spawned:
-    """With it travels the worker's pidfd."""
-
     key: int
     pid: int
 
@@ -107,8 +113,18 @@ class Detach:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """The first one, with the worker's pidfd.
+
+    It comes this way so that a broker without a free descriptor loses this worker and not the zygote.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """Confined, placed, and waiting for requests."""
+
+    lacks: tuple[str, ...]  # what of the confinement could not be had here, and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +171,7 @@ class QueueBroken:
 
 Message = (
     Spawn
+    | Kill
     | ZygoteReady
     | Spawned
     | SpawnFailed
@@ -163,6 +180,7 @@ Message = (
     | Unload
     | Attach
     | Detach
+    | Started
     | Ready
     | Loaded
     | Done
@@ -170,11 +188,11 @@ Message = (
     | QueueBroken
 )
 
-TO_ZYGOTE: Final = (Spawn,)
+TO_ZYGOTE: Final = (Spawn, Kill)
 FROM_ZYGOTE: Final = (ZygoteReady, Spawned, SpawnFailed, Exited)
 TO_WORKER: Final = (Load, Unload, Attach, Detach)
-FROM_WORKER: Final = (Ready, Loaded, Done, Refused, QueueBroken)
-DESCRIPTORS: Final = {Spawn: 2, Spawned: 1, Load: 1, Attach: 3}  # the others carry none
+FROM_WORKER: Final = (Started, Ready, Loaded, Done, Refused, QueueBroken)
+DESCRIPTORS: Final = {Spawn: 3, Started: 1, Load: 1, Attach: 3}  # the others carry none
 
 
 def _integer(value: object) -> int:
@@ -205,6 +223,10 @@ def _texts(value: object) -> Mapping[str, str]:
     if not isinstance(value, dict) or len(value) > MAX_ITEMS:
         raise BadMessage(f"{value!r:.40} is not an object of up to {MAX_ITEMS} texts")
     return {_text(key): _text(item) for key, item in value.items()}
+
+
+def _list_of_texts(value: object) -> tuple[str, ...]:
+    return tuple(map(_text, _items(value)))
 
 
 def _integers(value: object) -> tuple[int, ...]:
@@ -243,6 +265,7 @@ _FIELDS: Final[Mapping[object, Callable[[object], Any]]] = {
     int: _integer,
     str: _text,
     Mapping[str, str]: _texts,
+    tuple[str, ...]: _list_of_texts,
     tuple[int, ...]: _integers,
     tuple[TensorSpec, ...]: _tensors,
 }

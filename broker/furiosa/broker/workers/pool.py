@@ -8,10 +8,12 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from furiosa.broker.log import event
 from furiosa.broker.workers.counters import Counters
 from furiosa.broker.workers.messages import Loaded
 from furiosa.broker.workers.settings import WorkerSettings
@@ -45,12 +47,18 @@ class _Program:
     workers: list[Worker]  # in the order of the lease's files
 
 
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    worker: Worker
+    arena_bytes: int
+
+
 @dataclass(slots=True)
 class _Lease:
     id: str
     workers: dict[DeviceFile, Worker] = field(default_factory=dict)
     programs: dict[int, _Program] = field(default_factory=dict)
-    queues: dict[int, Worker] = field(default_factory=dict)
+    queues: dict[int, _Queue] = field(default_factory=dict)
     program_ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     queue_ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     loading: int = 0
@@ -75,10 +83,14 @@ class WorkerPool:
         self._cpus = settings.cpus or tuple(sorted(os.sched_getaffinity(0)))
         self._leases: dict[str, _Lease] = {}
         self._by_file: dict[DeviceFile, Worker] = {}
+        self._arena_bytes = 0  # of all queues
+        self._died: set[DeviceFile] = set()  # whose worker nobody has started again yet
+        self._restarts: Counter[DeviceFile] = Counter()
+        self._lacks: tuple[str, ...] = ()  # as last logged
         self._draining = False
 
     async def start(self) -> None:
-        """Raises: RuntimeError when no worker could ever be started here."""
+        """For the main thread. Raises: RuntimeError when no worker could ever be started here."""
         await self._spawner.start()
 
     async def stop(self) -> None:
@@ -113,7 +125,7 @@ class WorkerPool:
         workers = [self._worker(lease, file) for file in files]
         lease.loading += 1
         try:
-            await _all([worker.ready for worker in workers])
+            await self._ready(workers)
             answers = await _all([worker.load(program_id, enf_fd) for worker in workers])
             for worker in workers:
                 worker.check()
@@ -161,29 +173,64 @@ class WorkerPool:
         """
         lease = self._lease(lease_id)
         worker = self._worker(lease, file)
-        used = sum(owner is worker for owner in lease.queues.values())
-        if used >= self._settings.max_queues:
-            raise LimitExceeded("queues of a device file", used + 1, self._settings.max_queues)
+        self._check_room(lease, worker, geometry.arena_bytes)
         queue_id = next(lease.queue_ids)
         descriptors = create(geometry)
-        lease.queues[queue_id] = worker
+        lease.queues[queue_id] = _Queue(worker, geometry.arena_bytes)
+        self._arena_bytes += geometry.arena_bytes
         try:
-            await _all([worker.ready])
+            await self._ready([worker])
             await _all([worker.attach(queue_id, geometry, descriptors)])
             worker.check()
         except BaseException:
             descriptors.close()
-            if lease.queues.pop(queue_id, None) is not None:
+            if self._forget(lease, queue_id) is not None:
                 worker.detach(queue_id)
             raise
         return queue_id, descriptors
 
+    def _check_room(self, lease: _Lease, worker: Worker, arena_bytes: int) -> None:
+        """Raises: LimitExceeded."""
+        queues, settings = lease.queues.values(), self._settings
+        of_lease = sum(queue.arena_bytes for queue in queues) + arena_bytes
+        in_all = self._arena_bytes + arena_bytes
+        for what, value, limit in (
+            (
+                "queues of a device file",
+                sum(queue.worker is worker for queue in queues) + 1,
+                settings.max_queues,
+            ),
+            ("arenas of a lease in bytes", of_lease, settings.max_lease_arena_bytes),
+            ("arenas of all leases in bytes", in_all, settings.max_total_arena_bytes),
+        ):
+            if value > limit:
+                raise LimitExceeded(what, value, limit)
+
     async def close_queue(self, lease_id: str, queue_id: int) -> None:
         """A queue that is gone already is no error: its client may have broken it just now."""
         lease = self._leases.get(lease_id)
-        worker = None if lease is None else lease.queues.pop(queue_id, None)
+        worker = None if lease is None else self._forget(lease, queue_id)
         if worker is not None:
             await _all([worker.detach(queue_id)])
+
+    def detach_queues(self, lease_id: str) -> None:
+        """Close all queues of a lease whose owner's connection is gone; its programs stay loaded.
+
+        Their workers let go of them after the run they are in.
+        """
+        if (lease := self._leases.get(lease_id)) is not None:
+            for queue_id in tuple(lease.queues):
+                worker = self._forget(lease, queue_id)
+                assert worker is not None
+                worker.detach(queue_id)
+
+    def _forget(self, lease: _Lease, queue_id: int) -> Worker | None:
+        """The worker that served the queue; None when it is gone already."""
+        queue = lease.queues.pop(queue_id, None)
+        if queue is None:
+            return None
+        self._arena_bytes -= queue.arena_bytes
+        return queue.worker
 
     def release(self, lease_id: str, on_stopped: Callable[[], None]) -> None:
         """Kill the lease's workers at once; pending calls of the lease fail with LeaseEnded.
@@ -207,6 +254,25 @@ class WorkerPool:
         worker = self._by_file.get(file)
         return None if worker is None else worker.counters()
 
+    @property
+    def restarts(self) -> Mapping[DeviceFile, int]:
+        """How often a worker was started in place of one that died, by device file."""
+        return self._restarts
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """What of their confinement workers could not have here, as the newest of them found."""
+        return self._lacks
+
+    async def _ready(self, workers: Sequence[Worker]) -> None:
+        await _all([worker.ready for worker in workers])
+        for worker in workers:
+            if worker.lacks != self._lacks:  # most likely the same for all: said once
+                self._lacks = worker.lacks
+                event(
+                    _log, "worker.lacks", logging.WARNING, what=", ".join(worker.lacks) or "nothing"
+                )
+
     def _lease(self, lease_id: str) -> _Lease:
         """Raises: LeaseEnded; BrokerDraining."""
         if self._draining:
@@ -229,6 +295,9 @@ class WorkerPool:
             )
             lease.workers[file] = worker
             self._by_file[file] = worker
+            if file in self._died:
+                self._died.remove(file)
+                self._restarts[file] += 1
         return worker
 
     def _placed(self, file: DeviceFile) -> tuple[int, ...]:
@@ -238,8 +307,9 @@ class WorkerPool:
         return tuple(self._cpus[(file.npu * per_card + core) % len(self._cpus)] for core in cores)
 
     def _queue_broken(self, lease: _Lease, file: DeviceFile, queue: int, cause: str) -> None:
-        if lease.queues.get(queue) is lease.workers[file]:  # else it was closed meanwhile
-            del lease.queues[queue]
+        served = lease.queues.get(queue)
+        if served is not None and served.worker is lease.workers[file]:  # else closed meanwhile
+            self._forget(lease, queue)
             _log.warning("lease %s: queue %d of %s is broken: %s", lease.id, queue, file, cause)
 
     def _ended(self, lease: _Lease, file: DeviceFile, cause: str | None) -> None:
@@ -250,14 +320,15 @@ class WorkerPool:
             lease.programs[number].workers.remove(worker)
             if not lease.programs[number].workers:
                 del lease.programs[number]
-        for number in [n for n, owner in lease.queues.items() if owner is worker]:
-            del lease.queues[number]
+        for number in [n for n, queue in lease.queues.items() if queue.worker is worker]:
+            self._forget(lease, number)
         if lease.failure is not None and not lease.workers:
             self._leases.pop(lease.id, None)
             for on_stopped in lease.on_stopped:
                 on_stopped()
         if cause is not None:
             _log.warning("lease %s: worker of %s died: %s", lease.id, file, cause)
+            self._died.add(file)
             self._on_death(lease.id, file, cause)
 
 

@@ -24,13 +24,20 @@ def cause_of(code: int) -> str:
 class Process:
     """`on_exit` is called once, with the cause, when the process is dead and reaped.
 
-    Its pidfd says that it is dead; the zygote, its parent, reaps it and tells how it ended. When the
-    zygote is gone too, init reaps, and the pidfd alone has to do.
+    Its pidfd, which it sends by itself, says that it is dead; the zygote, its parent, reaps it and tells
+    how it ended. When the zygote is gone too, init reaps, and the pidfd alone has to do. `have_killed`
+    is how to end it without a pidfd: have the zygote do it.
     """
 
-    def __init__(self, on_spawned: Callable[[], None], on_exit: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        on_spawned: Callable[[], None],
+        on_exit: Callable[[str], None],
+        have_killed: Callable[[], None],
+    ) -> None:
         self._on_spawned = on_spawned
         self._on_exit = on_exit
+        self._have_killed = have_killed
         self._loop = asyncio.get_running_loop()
         self._pidfd: int | None = None
         self._killed = False
@@ -40,23 +47,35 @@ class Process:
         self._timer: asyncio.TimerHandle | None = None
         self.pid: int | None = None
 
+    @property
+    def watched(self) -> bool:
+        """Whether its pidfd has come."""
+        return self._pidfd is not None
+
     def kill(self) -> None:
         """SIGKILL, now or as soon as there is something to kill."""
-        self._killed = True
         if self._pidfd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        elif not self._killed and not self._finished:
+            self._have_killed()
+        self._killed = True
 
-    # What the spawner has to say
-
-    def spawned(self, pid: int, pidfd: int) -> None:
+    def watch(self, pidfd: int) -> None:
         """Takes `pidfd`."""
-        self.pid = pid
+        if self._finished or self._pidfd is not None:
+            os.close(pidfd)
+            return
         self._pidfd = pidfd
         self._loop.add_reader(pidfd, self._died)
         if self._killed:
             self.kill()
-        else:
+
+    # What the spawner has to say
+
+    def spawned(self, pid: int) -> None:
+        self.pid = pid
+        if not self._killed:
             self._on_spawned()
 
     def failed(self, cause: str) -> None:

@@ -2,9 +2,16 @@
 
 import dataclasses
 import json
+import os
 import pwd
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+CARD_BYTES: Final = 16 * 1024**3  # the DRAM of one card
+
+
+def _physical_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +25,18 @@ class WorkerSettings:
     ready_timeout: float = 10.0  # from the fork until the worker says READY
     load_timeout: float = 30.0  # until a program is loaded; resnet50 takes 0.06
     request_timeout: float = 5.0  # until any other request is answered; waits for one run at most
-    memory_bytes: int = (
-        0  # RLIMIT_DATA of a worker; 0: none. Arenas are shared maps and do not count
-    )
+    run_timeout: float = 60.0  # that one run may take; what follows waits for it
+    # RLIMIT_DATA of a worker, by default a card's DRAM or what there is. Arenas do not count.
+    memory_bytes: int = field(default_factory=lambda: min(CARD_BYTES, _physical_bytes()))
+    max_threads: int = 64  # of a worker; holds only where there is a `cgroup`
     open_files: int = 256  # RLIMIT_NOFILE of a worker; a queue takes three
+    cgroup: str = ""  # folder of a control group (v2) delegated to the broker; empty: none
     max_enf_bytes: int = 512 * 1024**2
     max_programs: int = 64  # of a lease
-    max_queues: int = 32  # of a worker
+    max_queues: int = 32  # of a device file
+    max_lease_arena_bytes: int = 4 * 1024**3  # of all queues of a lease
+    # of all queues; most of it may be touched by clients and is theirs, but the broker handed it out
+    max_total_arena_bytes: int = field(default_factory=lambda: _physical_bytes() // 2)
     max_bindings: int = 256  # of a queue: pairs of slots kept bound to a program
     engine: str = "furiosa.broker.workers.child.loader:load"  # module:function of a `Loader`
 

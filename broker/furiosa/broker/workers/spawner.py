@@ -9,14 +9,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
-from furiosa.broker.workers import messages
+from furiosa.broker.log import event
+from furiosa.broker.workers import cgroup, messages
 from furiosa.broker.workers.link import Link
 from furiosa.broker.workers.messages import (
     BadMessage,
     Exited,
+    Kill,
     Message,
     Spawn,
     Spawned,
@@ -57,6 +61,7 @@ class Spawner:
         self._processes: dict[int, Process] = {}
         self._orders: dict[int, asyncio.TimerHandle] = {}  # not forked yet
         self._link: Link | None = None
+        self._subtree: cgroup.Subtree | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
         self._ready: asyncio.Future[None] | None = None
@@ -64,10 +69,23 @@ class Spawner:
         self._stopped: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
-        """Raises: OSError; RuntimeError when the zygote ends at once, its stderr says why."""
+        """Raises: OSError; RuntimeError when the zygote ends at once, its stderr says why, and in any
+        thread but the main one: the zygote would end with the thread.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("workers can be started from the main thread only")
+        if self._settings.cgroup:
+            self._take_cgroup(Path(self._settings.cgroup))
         self._ready = asyncio.get_running_loop().create_future()
         self._exec()
         await self._ready
+
+    def _take_cgroup(self, folder: Path) -> None:
+        """Before the zygote, which is to be in it too."""
+        try:
+            self._subtree = cgroup.Subtree(folder)
+        except OSError as error:
+            event(_log, "cgroup.not_used", logging.WARNING, folder=folder, cause=error)
 
     async def stop(self) -> None:
         """End the zygote, and with it what it forked. Bounded."""
@@ -85,23 +103,42 @@ class Spawner:
         self,
         name: str,
         cpus: Sequence[int],
-        descriptors: tuple[int, int],
+        descriptors: tuple[int, int, int],
         on_spawned: Callable[[], None],
         on_exit: Callable[[str], None],
     ) -> Process:
-        """Order a worker with its control socket and counters page; both stay yours."""
-        process = Process(on_spawned, on_exit)
+        """Order a worker with its control socket, counters page and stderr; all stay yours."""
         key = next(self._keys)
+        group = self._group(name, len(cpus))
+
+        def ended(cause: str) -> None:
+            if group is not None:
+                group.remove()
+            on_exit(cause)
+
+        process = Process(on_spawned, ended, lambda: self._have_killed(key))
         loop = asyncio.get_running_loop()
         if self._link is None:
             loop.call_soon(process.failed, "there is no zygote")
         else:
-            self._link.send(Spawn(key, name, tuple(cpus)), descriptors)
+            folder = "" if group is None else str(group.folder)
+            self._link.send(Spawn(key, name, tuple(cpus), folder), descriptors)
             self._processes[key] = process
             seconds = self._settings.zygote_timeout
             complaint = f"forked no worker within {seconds:g} s"
             self._orders[key] = loop.call_later(seconds, self._overdue, complaint)
         return process
+
+    def _group(self, name: str, cpus: int) -> cgroup.Group | None:
+        if self._subtree is None:
+            return None
+        settings = self._settings
+        memory = settings.memory_bytes + settings.max_lease_arena_bytes
+        return self._subtree.group(name, cgroup.limits(memory, settings.max_threads, cpus))
+
+    def _have_killed(self, key: int) -> None:
+        if self._link is not None:
+            self._link.send(Kill(key))
 
     def _exec(self) -> None:
         loop = asyncio.get_running_loop()
@@ -182,7 +219,7 @@ class Spawner:
             _log.exception("no zygote can be started")
             self._restart(RESTART_SECONDS)
 
-    def _message(self, message: Message, descriptors: tuple[int, ...]) -> None:
+    def _message(self, message: Message, _: tuple[int, ...]) -> None:
         match message:
             case ZygoteReady():
                 if self._timer is not None:
@@ -193,10 +230,9 @@ class Spawner:
             case Spawned(key, pid):
                 process = self._processes.get(key)
                 if process is None:
-                    os.close(descriptors[0])
                     raise BadMessage(f"pid {pid} for order {key}, which is not open")
                 self._forked(key)
-                process.spawned(pid, descriptors[0])
+                process.spawned(pid)
             case SpawnFailed(key, cause):
                 self._forked(key)
                 self._take(key).failed(cause)

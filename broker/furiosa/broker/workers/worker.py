@@ -1,6 +1,7 @@
 """The broker's end of one worker: what is asked of it, and what becomes of that when it ends."""
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -25,10 +26,12 @@ from furiosa.broker.workers.messages import (
     QueueBroken,
     Ready,
     Refused,
+    Started,
     Unload,
 )
 from furiosa.broker.workers.settings import WorkerSettings
 from furiosa.broker.workers.spawner import Spawner
+from furiosa.broker.workers.stderr import Stderr
 from furiosa.common import errors as e
 from furiosa.common.names import DeviceFile
 from furiosa.queuepair import Descriptors, Geometry
@@ -37,6 +40,7 @@ _log = logging.getLogger(__name__)
 
 # What a worker may answer with: it speaks for a program, not for the broker.
 REFUSALS: Final = (e.InvalidProgram, e.UnsupportedProgram, e.LimitExceeded, e.InternalError)
+LOOKS: Final = 4  # at a run in progress, in `run_timeout`
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,9 @@ class Worker:
     the worker's refusal, WorkerDied, or what `end` was given.
 
     `on_end` is called once, when the process is gone: with None after `end`, else with the cause.
-    A worker that misses a deadline or breaks the protocol is killed; the cause says so.
+    A worker that misses a deadline, is too long in one run or breaks the protocol is killed; the cause
+    says so. `lacks` is what of its confinement it could not have, once it is ready.
+    Raises: OSError when there are no descriptors left.
     """
 
     def __init__(
@@ -76,19 +82,26 @@ class Worker:
         self._failure: e.FuriosaError | None = None
         self._ended = False  # by `end`
         self._blame: str | None = None  # why we killed it
+        self._started = False
+        self._look: asyncio.TimerHandle | None = None  # at the run in progress
         self.file = file
+        self.lacks: tuple[str, ...] = ()
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.ready.add_done_callback(_seen)
-        ours, theirs = socket.socketpair()
-        page = counters.create_page()
-        try:
+        with contextlib.ExitStack() as passed_on, contextlib.ExitStack() as kept:
+            ours, theirs = map(kept.enter_context, socket.socketpair())
+            passed_on.enter_context(theirs)
+            page = counters.create_page()
+            passed_on.callback(os.close, page)
+            said, says = os.pipe()
+            passed_on.callback(os.close, says)
+            kept.callback(os.close, said)
             self._counters = CountersPage(page)
             self._process = spawner.spawn(
-                str(file), cpus, (theirs.fileno(), page), self._spawned, self._exited
+                str(file), cpus, (theirs.fileno(), page, says), self._spawned, self._exited
             )
-        finally:
-            theirs.close()
-            os.close(page)
+            kept.pop_all()
+        self._stderr = Stderr(said, str(file))
         self._link = Link(ours, messages.FROM_WORKER, self._message, self._link_ended)
 
     @property
@@ -179,15 +192,24 @@ class Worker:
                 seconds, self._kill, f"not READY in {seconds:g} s"
             )
 
-    def _message(self, message: Message, _: tuple[int, ...]) -> None:
+    def _message(self, message: Message, descriptors: tuple[int, ...]) -> None:
+        if isinstance(message, Started):
+            self._process.watch(descriptors[0])
+            if self._started:
+                raise BadMessage("STARTED twice")
+            self._started = True
+        elif not self._started:
+            raise BadMessage(f"{type(message).__name__} before STARTED")
         if self._failure is not None:
             return  # it is being killed and does not know yet
         match message:
-            case Ready():
+            case Ready(lacks):
                 if self.ready.done():
                     raise BadMessage("READY twice")
+                self.lacks = lacks
                 self.ready.set_result(None)
                 self._await_oldest()
+                self._look_at_run()
             case QueueBroken(queue, cause):
                 if not self._breakable:
                     raise BadMessage("more queues are broken than it ever had")
@@ -214,7 +236,17 @@ class Worker:
         else:
             oldest.future.set_result(message)
 
+    def _look_at_run(self) -> None:
+        """Who floods a queue hurts himself only, but one run that never ends would say nothing to him."""
+        seconds = self._settings.run_timeout
+        if self._counters.running_ns(time.monotonic_ns()) > seconds * 1e9:
+            self._kill(f"one run took longer than {seconds:g} s")
+        else:
+            self._look = self._loop.call_later(seconds / LOOKS, self._look_at_run)
+
     def _link_ended(self, reason: str | None) -> None:
+        if reason is not None and not self._started:
+            reason = f"its pidfd did not arrive: {reason}"
         self._kill(reason)
 
     def _kill(self, blame: str | None) -> None:
@@ -227,6 +259,7 @@ class Worker:
     def _exited(self, cause: str) -> None:
         cause = self._blame or cause
         self._link.close()
+        self._stderr.close()
         self._counters.close()
         if self._failure is None:
             self._fail(e.WorkerDied(str(self.file), cause))
@@ -235,6 +268,8 @@ class Worker:
     def _fail(self, failure: e.FuriosaError) -> None:
         self._failure = failure
         self._stop_clock()
+        if self._look is not None:
+            self._look.cancel()
         for future in (self.ready, *(pending.future for pending in self._pending)):
             if not future.done():
                 future.set_exception(failure)

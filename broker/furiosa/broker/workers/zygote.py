@@ -14,15 +14,15 @@ import os
 import selectors
 import signal
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import assert_never, cast
 
 from furiosa.broker.workers import linux, messages
-from furiosa.broker.workers.child import LOG_FORMAT, run
+from furiosa.broker.workers.child import run
 from furiosa.broker.workers.child.program import Loader
 from furiosa.broker.workers.messages import (
     Exited,
+    Kill,
     Message,
     Spawn,
     Spawned,
@@ -51,6 +51,7 @@ class Zygote:
         self._decoder = channel.Decoder(messages.MAX_PAYLOAD)
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ)
+        self._children: dict[int, _Child] = {}
         self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
     def serve(self) -> None:
@@ -62,10 +63,8 @@ class Zygote:
                 elif not self._receive():
                     return
 
-    def _send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        data = channel.encode(messages.encode(message), descriptors)
-        sent = channel.send(self._control, data, descriptors)
-        self._control.sendall(data[sent:])
+    def _send(self, message: Message) -> None:
+        self._control.sendall(channel.encode(messages.encode(message)))
 
     def _receive(self) -> bool:
         """False at the end of the socket."""
@@ -76,12 +75,22 @@ class Zygote:
         for item in self._decoder.messages():
             order = messages.parse(item.payload, messages.TO_ZYGOTE, len(item.descriptors))
             try:
-                self._spawn(cast("Spawn", order), *item.descriptors)
+                match cast("Spawn | Kill", order):
+                    case Spawn() as spawn:
+                        self._spawn(spawn, *item.descriptors)
+                    case Kill(key):
+                        self._kill(key)
+                    case other:
+                        assert_never(other)
             finally:
                 item.close()
         return True
 
-    def _spawn(self, order: Spawn, control: int, counters: int) -> None:
+    def _kill(self, key: int) -> None:
+        if child := self._children.get(key):
+            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)  # not reaped, so this cannot fail
+
+    def _spawn(self, order: Spawn, control: int, counters: int, stderr: int) -> None:
         threads = len(os.listdir("/proc/self/task"))
         if threads != 1:
             self._send(SpawnFailed(order.key, f"the zygote has {threads} threads"))
@@ -95,23 +104,31 @@ class Zygote:
         if pid == 0:
             status = 1
             try:
-                run(order, control, counters, parent, self._settings, self._load)
+                run(order, control, counters, stderr, parent, self._settings, self._load)
                 status = 0
-            except linux.ParentGone:
-                status = 0
+            except (linux.ParentGone, BrokenPipeError, ConnectionResetError):
+                status = 0  # nobody wants it any more
             except BaseException:
                 _log.exception("worker %s ends", order.name)
             finally:
                 os._exit(status)
-        child = _Child(order.key, os.pidfd_open(pid))  # cannot be another's pid: only we reap it
-        self._selector.register(child.pidfd, selectors.EVENT_READ, child)
-        self._send(Spawned(order.key, pid), (child.pidfd,))
+        try:
+            pidfd = os.pidfd_open(pid)  # cannot be another's pid: only we reap it
+        except OSError as error:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._send(SpawnFailed(order.key, f"pidfd_open: {error.strerror}"))
+            return
+        child = self._children[order.key] = _Child(order.key, pidfd)
+        self._selector.register(pidfd, selectors.EVENT_READ, child)
+        self._send(Spawned(order.key, pid))
 
     def _reap(self, child: _Child) -> None:
         result = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
         assert result is not None
         self._selector.unregister(child.pidfd)
         os.close(child.pidfd)
+        del self._children[child.key]
         code = result.si_status + (0 if result.si_code == os.CLD_EXITED else 256)
         self._send(Exited(child.key, code))
 
@@ -135,7 +152,7 @@ def main() -> None:
         signal.SIGTERM,
     ):  # also for the workers: it is the broker who decides
         signal.signal(number, signal.SIG_IGN)
-    logging.basicConfig(format=LOG_FORMAT)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
     settings = WorkerSettings.from_json(arguments.settings)
     load = _resolve(settings.engine)
     control = socket.socket(fileno=arguments.control_fd)

@@ -45,8 +45,8 @@ _COLUMNS: Final = {  # field -> column
 _ONLY_FULL: Final = {"device_uuid", "device_sn", "pci_dev"}
 
 
-def add_parser(commands: "Commands[argparse.ArgumentParser]", text: str) -> None:
-    parser = add_command(commands, "info", text, epilog=_HINT)
+def add_parser(commands: "Commands[argparse.ArgumentParser]", name: str, text: str) -> None:
+    parser = add_command(commands, name, text, epilog=_HINT)
     parser.add_argument(
         "--full", action="store_true", help="also show UUID, serial number and PCI device number"
     )

@@ -8,7 +8,7 @@ from furiosa.cli.args import Commands, add_command, add_format
 from furiosa.cli.broker import Broker
 from furiosa.cli.commands.report import Report, reporting
 from furiosa.cli.render import Column, Table
-from furiosa.common.views import DeviceView
+from furiosa.common.views import Availability, DeviceView
 
 _COLUMNS: Final = (Column("NPU"), Column("Cores"), Column("DEVFILES"))
 
@@ -18,10 +18,11 @@ class ListRow:
     npu: str
     cores: tuple[tuple[int, str], ...]  # number, status
     devfiles: tuple[str, ...]
+    unfit: tuple[str, str] | None  # availability of a card that grants nothing, and why
 
 
-def add_parser(commands: "Commands[argparse.ArgumentParser]", text: str) -> None:
-    parser = add_command(commands, "list", text)
+def add_parser(commands: "Commands[argparse.ArgumentParser]", name: str, text: str) -> None:
+    parser = add_command(commands, name, text)
     add_format(parser)
     parser.set_defaults(run=reporting(_report))
 
@@ -50,15 +51,19 @@ def report(devices: tuple[DeviceView, ...]) -> Report:
                 "cores": [{"idx": core, "status": status} for core, status in row.cores],
                 "devfiles": list(row.devfiles),
             }
+            | ({"availability": row.unfit[0], "reason": row.unfit[1]} if row.unfit else {})
             for row in rows
         ),
+        tuple(f"{row.npu} is {': '.join(filter(None, row.unfit))}" for row in rows if row.unfit),
     )
 
 
 def row(device: DeviceView) -> ListRow:
+    is_fit = device.availability is Availability.AVAILABLE
     files = sorted(device.device_files, key=lambda file: file.sort_key)
     return ListRow(
         npu=device.name,
         cores=tuple(sorted((core.core, str(core)) for core in device.cores)),
         devfiles=tuple(map(str, files)),
+        unfit=None if is_fit else (device.availability.value, device.reason),
     )

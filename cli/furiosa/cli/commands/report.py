@@ -18,10 +18,11 @@ Run = Callable[[argparse.Namespace, Terminal, Connect], ExitCode]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The same facts for people and for programs."""
+    """The same facts for people and for programs. Notes say what the columns of the table cannot."""
 
     table: Table
     document: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
 
 
 def reporting(report: Callable[[argparse.Namespace, Broker], Report]) -> Run:
@@ -32,12 +33,24 @@ def reporting(report: Callable[[argparse.Namespace, Broker], Report]) -> Run:
             found = report(args, broker)
             origin = broker.origin
         form = Format(args.format)
-        if form is Format.TABLE and origin is Origin.EMULATED:
-            terminal.say("furiosactl: these cards are emulated")
-        terminal.out.write(_text(found, form, terminal.is_bold))
+        announce(origin, form, terminal)
+        show(found, form, terminal)
         return ExitCode.OK
 
     return run
+
+
+def announce(origin: Origin, form: Format, terminal: Terminal) -> None:
+    """Say what a table does not: that its cards are virtual."""
+    if form is Format.TABLE and origin is Origin.EMULATED:
+        terminal.say("furiosactl: these cards are emulated")
+
+
+def show(report: Report, form: Format, terminal: Terminal) -> None:
+    terminal.out.write(_text(report, form, terminal.is_bold))
+    if form is Format.TABLE:
+        for note in report.notes:
+            terminal.say(f"furiosactl: {note}")
 
 
 def _text(report: Report, form: Format, bold: bool) -> str:

@@ -8,8 +8,8 @@ from furiosa.cli.exitcodes import ExitCode
 from furiosa.cli.terminal import Terminal
 
 
-def add_parser(commands: "Commands[argparse.ArgumentParser]", text: str) -> None:
-    parser = add_command(commands, "version", text)
+def add_parser(commands: "Commands[argparse.ArgumentParser]", name: str, text: str) -> None:
+    parser = add_command(commands, name, text)
     parser.set_defaults(run=run)
 
 

@@ -2,6 +2,7 @@
 
 from furiosa.cli.render.json_ import json_text
 from furiosa.cli.render.table import Align, Column, Table, draw
+from furiosa.cli.render.times import moment, span
 from furiosa.cli.render.values import celsius, or_missing, watts
 from furiosa.cli.render.yaml_ import yaml_text
 
@@ -12,7 +13,9 @@ __all__ = [
     "celsius",
     "draw",
     "json_text",
+    "moment",
     "or_missing",
+    "span",
     "watts",
     "yaml_text",
 ]

@@ -1,4 +1,4 @@
-"""YAML of lists and mappings of text and numbers: block style, scalars quoted only where they must be.
+"""YAML of lists and mappings of text, numbers and null: block style, scalars quoted only where they must be.
 
 Source: furiosactl reference 8 (`firmware: 1.7.3, 0a1b2c3` and `pci_dev: 492:0` are published unquoted);
 YAML 1.2.2, 7.3.3 (plain scalars) and 10.3.2 (core schema).
@@ -52,6 +52,8 @@ def _is_collection(value: Any) -> bool:
 def _inline(value: Any) -> str:
     if _is_collection(value):
         return next(_block(value))  # an empty one
+    if value is None:
+        return "null"
     return _plain_or_quoted(value) if isinstance(value, str) else str(value)
 
 

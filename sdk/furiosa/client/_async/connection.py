@@ -1,42 +1,42 @@
 """A connection to a broker: devices, leases, programs and queues as calls on values."""
 
 import fcntl
-import math
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
-from google.protobuf.message import Message as Payload
 
 from furiosa.client._async.attach import attach
-from furiosa.client._async.session import ANSWER_SECONDS, Session, Undo
+from furiosa.client._async.session import Session
+from furiosa.client._async.watch import Watch
+from furiosa.client._core import (
+    admin_requests,
+    device_requests,
+    lease_requests,
+    program_requests,
+)
+from furiosa.client._core.request import Request
 from furiosa.client.address import Address
+from furiosa.client.snapshot import Snapshot
 from furiosa.common import wire
-from furiosa.common.errors import BadArgument
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import (
     DeviceView,
+    LeaseNotice,
+    LeaseOverview,
     LeaseView,
-    Notice,
     Origin,
     ProcessView,
     ProgramView,
+    QueuedNotice,
     UtilizationView,
 )
-from furiosa.proto.broker.v1 import devices_pb2, handoff_pb2, leases_pb2, programs_pb2
 
 if TYPE_CHECKING:
-    from furiosa.queuepair.layout import (
-        Descriptors,
-        Geometry,
-    )  # with numpy, which is slow to import
-
-MARGIN_SECONDS: Final = 10.0  # of an answer beyond the time that the broker was asked to wait
-LOAD_SECONDS: Final = 90.0  # the broker itself gives a worker a minute
-FOREVER_SECONDS: Final = 10 * 365 * 86_400  # how math.inf travels: a Duration has no infinity
+    # with numpy, which is slow to import
+    from furiosa.queuepair.layout import Descriptors, Geometry
 
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
@@ -47,13 +47,15 @@ class Connection:
     """One session with a broker. Any number of tasks may use it at once; close it, or use `async with`.
 
     Every method raises BrokerUnavailable when the broker is gone or does not answer within 30 s, and
-    what the broker says. A cancelled call leaves nothing behind. A forked child cannot use it.
+    what the broker says. A cancelled call holds nothing afterwards. A forked child cannot use it.
+    Times are in seconds.
     """
 
     def __init__(self, session: Session) -> None:
         """For `open`, which greets first."""
         welcome = session.welcome
         self._session = session
+        self._secrets: dict[str, str] = {}  # by lease
         try:
             self.origin: Origin = wire.origin_from_wire(welcome.origin)
         except ValueError as exc:
@@ -86,96 +88,105 @@ class Connection:
         await self.close()
 
     async def devices(self) -> tuple[DeviceView, ...]:
-        request = devices_pb2.ListDevicesRequest()
-        return await self._call(
-            "Devices/List",
-            request,
-            lambda data: wire.devices_from_wire(devices_pb2.ListDevicesResponse.FromString(data)),
-        )
+        return await self._ask(device_requests.devices())
+
+    def watch_devices(self, after_revision: int = 0) -> Watch[Snapshot[DeviceView]]:
+        """Every card: now, or as soon as that is newer than `after_revision`; then after each change."""
+        return self._watch(device_requests.watch_devices(after_revision))
 
     async def processes(self) -> tuple[ProcessView, ...]:
-        def convert(data: bytes) -> tuple[ProcessView, ...]:
-            message = devices_pb2.ListProcessesResponse.FromString(data)
-            return tuple(map(wire.process_from_wire, message.processes))
+        return await self._ask(device_requests.processes())
 
-        return await self._call("Devices/Processes", devices_pb2.ListProcessesRequest(), convert)
+    def watch_processes(self, after_revision: int = 0) -> Watch[Snapshot[ProcessView]]:
+        """Every process that holds a device file, in time as `watch_devices`."""
+        return self._watch(device_requests.watch_processes(after_revision))
 
     async def utilization(self, window_ms: int = 1000) -> tuple[UtilizationView, ...]:
         """Observed over `window_ms`, 1..60000, which is also how long the call takes."""
-
-        def convert(data: bytes) -> tuple[UtilizationView, ...]:
-            message = devices_pb2.UtilizationResponse.FromString(data)
-            return tuple(map(wire.utilization_from_wire, message.utilizations))
-
-        return await self._call(
-            "Devices/Utilization",
-            devices_pb2.UtilizationRequest(window_ms=window_ms),
-            convert,
-            window_ms / 1000 + ANSWER_SECONDS,
-        )
+        return await self._ask(device_requests.utilization(window_ms))
 
     async def leases(self) -> tuple[LeaseView, ...]:
         """Those that have not ended, oldest first."""
+        return (await self.overview()).leases
 
-        def convert(data: bytes) -> tuple[LeaseView, ...]:
-            message = leases_pb2.ListLeasesResponse.FromString(data)
-            return tuple(map(wire.lease_from_wire, message.leases))
+    async def overview(self) -> LeaseOverview:
+        """Leases, and who waits for one."""
+        return await self._ask(lease_requests.overview())
 
-        return await self._call("Leases/List", leases_pb2.ListLeasesRequest(), convert)
+    def watch_leases(self, after_revision: int = 0) -> Watch[LeaseOverview]:
+        """The overview, in time as `watch_devices`."""
+        return self._watch(lease_requests.watch(after_revision))
 
-    async def acquire(self, spec: DeviceSpec, wait_limit: float | None = None) -> LeaseView:
-        """All device files that `spec` asks for. `wait_limit` in seconds: None does not wait, math.inf
-        waits for ever.
+    async def acquire(
+        self,
+        spec: DeviceSpec,
+        wait_limit: float | None = None,
+        *,
+        time_to_live: float | None = None,
+        linger: float | None = None,
+        priority: int | None = None,
+        on_queued: Callable[[QueuedNotice], None] | None = None,
+    ) -> LeaseView:
+        """All device files that `spec` asks for. A cancelled call leaves no lease.
 
-        A cancelled call leaves no lease. Raises: DeviceBusy, UnknownDevice; BadArgument for a negative
-        wait limit.
+        `wait_limit`: None does not wait, math.inf waits for ever. While it waits, `on_queued` is called
+        by this task with the place in the queue; an error that it raises ends the wait. `time_to_live`:
+        the lease expires without a `renew`. `linger`: it outlives its connection for so long, see
+        `secret`. `priority`: None is the tenant's usual one, higher is served first.
+        Raises: DeviceBusy, DeviceUnavailable, UnknownDevice, LimitExceeded, RateLimited, NotAllowed;
+        BadArgument for a negative time.
         """
-        request = leases_pb2.AcquireRequest(device_spec=str(spec))
-        if wait_limit is not None:
-            request.wait_limit.CopyFrom(_duration(wait_limit))
-        seconds = None if wait_limit == math.inf else (wait_limit or 0.0) + MARGIN_SECONDS
+        request = lease_requests.acquire(
+            spec, wait_limit, time_to_live, linger, priority, on_queued is not None
+        )
+        lease, secret = await self._ask(request, on_queued)
+        if secret:
+            self._secrets[lease.id] = secret
+        return lease
 
-        def convert(data: bytes) -> LeaseView:
-            return wire.lease_from_wire(leases_pb2.AcquireResponse.FromString(data).lease)
+    def secret(self, lease_id: str) -> str:
+        """What `resume` needs from whoever takes the lease over; keep it where only they can read it.
 
-        def undo(data: bytes) -> tuple[str, Payload]:
-            lease = leases_pb2.AcquireResponse.FromString(data).lease
-            return "Leases/Release", leases_pb2.ReleaseRequest(lease_id=lease.id)
+        Empty for a lease that does not linger or is not this connection's.
+        """
+        return self._secrets.get(lease_id, "")
 
-        return await self._call("Leases/Acquire", request, convert, seconds, undo=undo)
+    async def renew(self, lease_id: str, time_to_live: float | None = None) -> LeaseView:
+        """Start the time to live anew, as long as before or `time_to_live`. Raises: LeaseEnded,
+        UnknownLease, NotLeaseOwner.
+        """
+        return await self._ask(lease_requests.renew(lease_id, time_to_live))
+
+    async def resume(self, lease_id: str, secret: str = "") -> LeaseView:
+        """Take over a lease that lingers, or that another process holds, by its secret. The process that
+        acquired it needs none. May be called again when it was cancelled.
+
+        Raises: NotLeaseOwner, LeaseEnded, UnknownLease.
+        """
+        lease = await self._ask(lease_requests.resume(lease_id, secret))
+        if secret:
+            self._secrets[lease_id] = secret
+        return lease
+
+    async def transfer(self, lease_id: str, pid: int) -> LeaseView:
+        """Hand a lease to a descendant of this process that has a connection of its own."""
+        lease = await self._ask(lease_requests.transfer(lease_id, pid))
+        self._forget(lease_id)
+        return lease
 
     async def release(self, lease_id: str) -> None:
         """Returns when the cores are free. Notices of the lease that nobody took are dropped."""
-        request = leases_pb2.ReleaseRequest(lease_id=lease_id)
-        await self._call("Leases/Release", request, leases_pb2.ReleaseResponse.FromString)
-        self._session.forget_notices(lease_id)
+        await self._ask(lease_requests.release(lease_id))
+        self._forget(lease_id)
 
     async def load_program(self, lease_id: str, enf: bytes) -> ProgramView:
         """Load an ENF onto every device file of the lease. Raises: InvalidProgram, UnsupportedProgram,
         LeaseEnded, WorkerDied.
         """
-
-        def convert(data: bytes) -> ProgramView:
-            return wire.program_from_wire(programs_pb2.LoadProgramResponse.FromString(data).program)
-
-        def undo(data: bytes) -> tuple[str, Payload]:
-            program = programs_pb2.LoadProgramResponse.FromString(data).program
-            return "Programs/Unload", programs_pb2.UnloadProgramRequest(
-                lease_id=lease_id, program_id=program.id
-            )
-
-        return await self._call(
-            "Session/LoadProgram",
-            handoff_pb2.LoadProgramDescriptorRequest(lease_id=lease_id),
-            convert,
-            LOAD_SECONDS,
-            descriptors=(_sealed(enf),),
-            undo=undo,
-        )
+        return await self._ask(program_requests.load(lease_id), descriptors=(_sealed(enf),))
 
     async def unload_program(self, lease_id: str, program_id: int) -> None:
-        request = programs_pb2.UnloadProgramRequest(lease_id=lease_id, program_id=program_id)
-        await self._call("Programs/Unload", request, programs_pb2.UnloadProgramResponse.FromString)
+        await self._ask(program_requests.unload(lease_id, program_id))
 
     async def open_queue(
         self, lease_id: str, file: DeviceFile, geometry: "Geometry"
@@ -183,32 +194,47 @@ class Connection:
         """A queue to the worker of `file`: its number, and its descriptors, which are the caller's."""
         from furiosa.queuepair.layout import Descriptors
 
-        request = handoff_pb2.OpenQueueRequest(
-            lease_id=lease_id,
-            device_file=str(file),
-            depth=geometry.depth,
-            arena_bytes=geometry.arena_bytes,
+        queue_id, descriptors = await self._ask_for_descriptors(
+            program_requests.open_queue(lease_id, file, geometry), 3
         )
-
-        def undo(data: bytes) -> tuple[str, Payload]:
-            queue_id = handoff_pb2.OpenQueueResponse.FromString(data).queue_id
-            return "Session/CloseQueue", handoff_pb2.CloseQueueRequest(
-                lease_id=lease_id, queue_id=queue_id
-            )
-
-        data, received = await self._session.call(
-            "Session/OpenQueue", request, attached=3, undo=undo
-        )
-        descriptors = Descriptors.of(received)
-        try:
-            return handoff_pb2.OpenQueueResponse.FromString(data).queue_id, descriptors
-        except DecodeError as exc:
-            descriptors.close()
-            raise self._nonsense("Session/OpenQueue", exc) from None
+        return queue_id, Descriptors.of(descriptors)
 
     async def close_queue(self, lease_id: str, queue_id: int) -> None:
-        request = handoff_pb2.CloseQueueRequest(lease_id=lease_id, queue_id=queue_id)
-        await self._call("Session/CloseQueue", request, handoff_pb2.CloseQueueResponse.FromString)
+        await self._ask(program_requests.close_queue(lease_id, queue_id))
+
+    async def open_device(self, lease_id: str, file: DeviceFile) -> int:
+        """The device node itself, for a runtime that drives the card on its own: a descriptor opened
+        for reading and writing, which is the caller's and closes on exec.
+        """
+        _, (fd,) = await self._ask_for_descriptors(program_requests.open_device(lease_id, file), 1)
+        return fd
+
+    async def revoke(
+        self, lease_id: str, grace: float | None = None, reason: str = ""
+    ) -> LeaseView:
+        """Take a lease away: its owner is told `reason` and has `grace`, by default the broker's
+        setting. Does not wait for the end. For administrators, as the next ones; raises: NotAllowed.
+        """
+        return await self._ask(admin_requests.revoke(lease_id, grace, reason))
+
+    async def cordon(self, npu: int, reason: str = "") -> None:
+        """Nothing of the card is granted any more; what is held stays."""
+        await self._ask(admin_requests.cordon(npu, reason))
+
+    async def uncordon(self, npu: int) -> None:
+        """Ends `cordon`, and what `drain` left."""
+        await self._ask(admin_requests.uncordon(npu))
+
+    async def drain(self, npu: int, grace: float | None = None, reason: str = "") -> int:
+        """Cordon the card and revoke the leases on it; how many those were. Returns when it is free."""
+        return await self._ask(admin_requests.drain(npu, grace, reason))
+
+    async def reload_tenants(self) -> str:
+        """Have the tenants file read again; the path of it, empty when there is none.
+
+        Raises: BadArgument for a bad file, which leaves the old policy in force.
+        """
+        return await self._ask(admin_requests.reload())
 
     async def wait(self, fds: Sequence[int], lease_id: str | None = None) -> None:
         """Returns when one of `fds` is readable, or there are notices to take: of `lease_id`, or of any
@@ -218,7 +244,7 @@ class Connection:
         """
         await self._session.wait(fds, lease_id)
 
-    def take_notices(self, lease_id: str) -> list[Notice]:
+    def take_notices(self, lease_id: str) -> list[LeaseNotice]:
         """What happened to a lease since the last time, oldest first; at most 64 are kept."""
         return self._session.take_notices(lease_id)
 
@@ -226,34 +252,50 @@ class Connection:
         """Ends the session: the broker takes its leases back. Calls underway fail; no effect twice."""
         self._session.close()
 
-    async def _call(
+    async def _ask(
         self,
-        method: str,
-        request: Payload,
-        convert: Callable[[bytes], _T],
-        seconds: float | None = ANSWER_SECONDS,
+        request: Request[_T],
+        on_queued: Callable[[QueuedNotice], None] | None = None,
         *,
         descriptors: Sequence[int] = (),
-        undo: Undo | None = None,
     ) -> _T:
         data, _ = await self._session.call(
-            method, request, seconds, descriptors=descriptors, undo=undo
+            request.method,
+            request.message,
+            request.seconds,
+            descriptors=descriptors,
+            undo=request.undo,
+            on_queued=on_queued,
+        )
+        return self._converted(request, data)
+
+    async def _ask_for_descriptors(
+        self, request: Request[_T], attached: int
+    ) -> tuple[_T, tuple[int, ...]]:
+        data, received = await self._session.call(
+            request.method, request.message, request.seconds, attached=attached, undo=request.undo
         )
         try:
-            return convert(data)
+            return self._converted(request, data), received
+        except BaseException:
+            for fd in received:
+                os.close(fd)
+            raise
+
+    def _watch(self, request: Request[_T]) -> Watch[_T]:
+        snapshots = self._session.watch(request.method, request.message)
+        return Watch(snapshots, lambda data: self._converted(request, data))
+
+    def _converted(self, request: Request[_T], data: bytes) -> _T:
+        try:
+            return request.convert(data)
         except (DecodeError, ValueError) as exc:
-            raise self._nonsense(method, exc) from None
+            cause = f"its answer to {request.method} makes no sense: {exc}"
+            raise self._session.broken(cause) from None
 
-    def _nonsense(self, method: str, exc: Exception) -> Exception:
-        return self._session.broken(f"its answer to {method} makes no sense: {exc}")
-
-
-def _duration(seconds: float) -> Duration:
-    if not seconds >= 0:
-        raise BadArgument("wait_limit", str(seconds), "seconds, 0 or more")
-    duration = Duration()
-    duration.FromNanoseconds(round(min(seconds, FOREVER_SECONDS) * 1e9))
-    return duration
+    def _forget(self, lease_id: str) -> None:
+        self._secrets.pop(lease_id, None)
+        self._session.forget_notices(lease_id)
 
 
 def _sealed(data: bytes) -> int:

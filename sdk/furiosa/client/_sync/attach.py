@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from furiosa.client import embedded
+from furiosa.client import embedded, remote
 from furiosa.client._sync import io
 from furiosa.client._sync.session import Session
-from furiosa.client.address import SYSTEM, Address, UnixAddress, from_environment
+from furiosa.client.address import SYSTEM, Address, TcpAddress, UnixAddress, from_environment
 from furiosa.common.errors import BrokerDraining, BrokerUnavailable
 
 CONNECT_SECONDS: Final = 5.0  # while the broker has more callers than it can accept
@@ -36,10 +36,12 @@ def attach(address: Address | None, client: str) -> Session:
 
 
 def attach_to(address: Address, client: str) -> Session:
-    if not isinstance(address, UnixAddress):
-        cause = "remote brokers over TCP are not supported by this version"
-        raise BrokerUnavailable(str(address), cause)
-    session = Session(_connect(address), str(address))
+    if isinstance(address, TcpAddress):
+        sock: socket.socket = remote.connect(address)
+    else:
+        assert isinstance(address, UnixAddress)
+        sock = _connect(address)
+    session = Session(sock, str(address))
     try:
         session.greet(client)
     except BaseException:

@@ -20,38 +20,22 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Payload
 
 from furiosa.client import deathnote
+from furiosa.client._core.inbox import GREETING, STREAM, Call, Inbox
+from furiosa.client._core.request import ANSWER_SECONDS as ANSWER_SECONDS
+from furiosa.client._core.request import Undo as Undo
 from furiosa.client._core.stream import Ended, Stream
 from furiosa.client._core.turns import Turns, Waiter
 from furiosa.client._sync import io
+from furiosa.client._sync.snapshots import Snapshots
 from furiosa.common.channel import BrokenChannel, Message
 from furiosa.common.errors import BrokerUnavailable, FuriosaError
 from furiosa.common.status import from_failed
-from furiosa.common.views import Notice
-from furiosa.common.wire import failed_from_wire, notice_from_wire
+from furiosa.common.views import LeaseNotice, QueuedNotice
+from furiosa.common.wire import failed_from_wire
 from furiosa.proto.broker.v1 import handoff_pb2, leases_pb2
 
 PROTOCOL_VERSION: Final = 1
-ANSWER_SECONDS: Final = 30.0  # the broker answers in microseconds; a worker may have to start first
 SETTLE_SECONDS: Final = 1.0  # for taking back what a cancelled call may have done
-MAX_NOTICES: Final = 64  # of one lease that nobody takes; the oldest are dropped
-
-Undo = Callable[[bytes], tuple[str, Payload]]  # response of a call: the call that takes it back
-
-
-class _Call:
-    """A call underway. `answer` is the frame that ended it, until somebody takes it."""
-
-    __slots__ = ("answer", "id", "name", "waiter")
-
-    def __init__(self, name: str) -> None:
-        self.id = 0
-        self.name = name
-        self.waiter = Waiter()
-        self.answer: tuple[handoff_pb2.Frame, Message] | None = None
-
-    @property
-    def answered(self) -> bool:
-        return self.answer is not None
 
 
 class Session:
@@ -62,9 +46,8 @@ class Session:
         self._address = address
         self._stream = Stream(sock)
         self._turns = Turns()
-        self._calls: dict[int, _Call] = {}
-        self._last_id = 0
-        self._notices: dict[str, deque[Notice]] = {}
+        self._inbox = Inbox()
+        self._abandoned: deque[Call] = deque()  # streams that are yet to be cancelled
         self._ended: str | None = None
         self._note: deathnote.DeathNote | None = None
         self._pid = os.getpid()
@@ -73,7 +56,7 @@ class Session:
     def greet(self, client: str) -> None:
         """Say hello and, from the main thread, arm the death notice. Raises: what the broker says."""
         hello = handoff_pb2.Hello(protocol_version=PROTOCOL_VERSION, client=client)
-        call = _Call("hello")
+        call = Call("hello", GREETING)
         self._post(call, handoff_pb2.Frame(hello=hello), ())
         try:
             frame, (memory,) = self._answer(call, ANSWER_SECONDS, 1)
@@ -103,22 +86,58 @@ class Session:
         descriptors: Sequence[int] = (),
         attached: int = 0,
         undo: Undo | None = None,
+        on_queued: Callable[[QueuedNotice], None] | None = None,
     ) -> tuple[bytes, tuple[int, ...]]:
         """The response and its descriptors, which must be `attached` many.
 
-        `descriptors` are closed in any case. A call that is cancelled or late is withdrawn; when the
-        broker has done it nevertheless, what `undo` says is called before this one returns.
+        `on_queued` hears of the call's place in the queue; an error of it is raised here and withdraws
+        the call. `descriptors` are closed in any case. A call that is cancelled or late is withdrawn;
+        when the broker has done it nevertheless, what `undo` says is called before this one returns.
         Raises: what the broker says; BrokerUnavailable, also when there is no answer in `seconds`.
         """
-        call = _Call(method)
+        call = Call(method)
         body = handoff_pb2.Call(method=method, request=request.SerializeToString())
         self._post(call, handoff_pb2.Frame(call=body), descriptors)
         try:
-            frame, received = self._answer(call, seconds, attached)
+            frame, received = self._answer(call, seconds, attached, on_queued)
             return frame.reply.response, received
         except BaseException:
             self._withdraw(call, undo)
             raise
+
+    def watch(self, method: str, request: Payload) -> Snapshots:
+        """The answers of a stream as they come. Raises: BrokerUnavailable."""
+        call = Call(method, STREAM)
+        body = handoff_pb2.Call(method=method, request=request.SerializeToString())
+        self._post(call, handoff_pb2.Frame(call=body), ())
+        return Snapshots(self, call)
+
+    def take(self, call: Call) -> bytes | None:
+        """The newest answer of a stream once there is one, None at its end.
+
+        Raises: what the broker says, BrokerUnavailable.
+        """
+        self._check_process()
+        self._wait(call.waiter, lambda: call.has_news, (), math.inf)
+        snapshot, call.snapshot = call.snapshot, None
+        if snapshot is not None:
+            return snapshot
+        answer, call.answer = call.answer, None
+        assert answer is not None
+        frame, message = answer
+        message.close()
+        if frame.WhichOneof("body") == "failure":
+            raise from_failed(failed_from_wire(frame.failure))
+        return None
+
+    def abandon(self, call: Call, *, blocking: bool) -> None:
+        """Cancel a stream, now or, where that would block and must not, when somebody waits next."""
+        if os.getpid() != self._pid:
+            return  # it is the parent's
+        self._abandoned.append(call)
+        if self._lock.acquire(blocking=blocking):
+            self._lock.release()
+            self._cancel_abandoned()
 
     def wait(self, fds: Sequence[int], lease_id: str | None) -> None:
         """Returns when one of `fds` is readable or there are notices, of that lease or of any.
@@ -126,9 +145,9 @@ class Session:
         Raises: BrokerUnavailable.
         """
         self._check_process()
-        self._wait(Waiter(), lambda: self._has_notices(lease_id), fds, None)
+        self._wait(Waiter(), lambda: self._inbox.has_notices(lease_id), fds, math.inf)
 
-    def take_notices(self, lease_id: str) -> list[Notice]:
+    def take_notices(self, lease_id: str) -> list[LeaseNotice]:
         """Those that have arrived since the last time, oldest first. Never raises for a dead broker."""
         self._check_process()
         waiter = Waiter()
@@ -139,7 +158,11 @@ class Session:
         finally:
             self._leave(waiter)
         with self._lock:
-            return list(self._notices.pop(lease_id, ()))
+            return self._inbox.take_notices(lease_id)
+
+    def forget_notices(self, lease_id: str) -> None:
+        with self._lock:
+            self._inbox.take_notices(lease_id)
 
     def broken(self, cause: str) -> BrokerUnavailable:
         """Ends the session because the broker talks nonsense; the error to raise."""
@@ -157,9 +180,20 @@ class Session:
         self._end("this connection was closed")
 
     def _answer(
-        self, call: _Call, seconds: float | None, attached: int
+        self,
+        call: Call,
+        seconds: float | None,
+        attached: int,
+        on_queued: Callable[[QueuedNotice], None] | None = None,
     ) -> tuple[handoff_pb2.Frame, tuple[int, ...]]:
-        if not self._wait(call.waiter, lambda: call.answered, (), seconds):
+        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        while self._wait(call.waiter, lambda: call.has_news, (), deadline):
+            if call.answered:
+                break
+            queued, call.queued = call.queued, None
+            if queued is not None and on_queued is not None:
+                on_queued(queued)
+        else:
             raise BrokerUnavailable(self._address, f"no answer within {seconds:g} s to {call.name}")
         assert call.answer is not None
         frame, message = call.answer
@@ -174,8 +208,9 @@ class Session:
             )
         return frame, message.descriptors
 
-    def _withdraw(self, call: _Call, undo: Undo | None) -> None:
-        underway = call.id in self._calls
+    def _withdraw(self, call: Call, undo: Undo | None) -> None:
+        with self._lock:
+            underway = self._inbox.is_underway(call)
         try:
             if underway:
                 self._send(handoff_pb2.Frame(id=call.id, cancel=handoff_pb2.Cancel()))
@@ -188,7 +223,7 @@ class Session:
         finally:
             self._drop(call)
 
-    def _settle(self, call: _Call, undo: Undo) -> None:
+    def _settle(self, call: Call, undo: Undo) -> None:
         if not call.answered:
             # the broker takes frames in their order: when it has answered this one it has read the
             # cancellation, and an answer that was faster has arrived here
@@ -202,14 +237,14 @@ class Session:
         waiter: Waiter,
         done: Callable[[], bool],
         fds: Sequence[int],
-        seconds: float | None,
+        deadline: float,
     ) -> bool:
-        """Until `done` or one of `fds` is readable; False when that took longer than `seconds`."""
-        deadline = math.inf if seconds is None else time.monotonic() + seconds
+        """Until `done` or one of `fds` is readable; False when the monotonic clock says `deadline`."""
         try:
             try:
                 self._enter(waiter)
                 while True:
+                    self._cancel_abandoned()
                     with self._lock:
                         if done():
                             return True
@@ -250,17 +285,14 @@ class Session:
             self._turns.leave(waiter)
             self._close_if_unused()
 
-    def _post(self, call: _Call, frame: handoff_pb2.Frame, descriptors: Sequence[int]) -> None:
+    def _post(self, call: Call, frame: handoff_pb2.Frame, descriptors: Sequence[int]) -> None:
         """Register the call and send its frame; `descriptors` are closed in any case."""
         try:
             self._check_process()
             with self._lock:
                 if self._ended is not None:
                     raise self._gone()
-                if frame.WhichOneof("body") == "call":
-                    self._last_id += 1
-                    call.id = frame.id = self._last_id
-                self._calls[call.id] = call
+                self._inbox.expect(call, frame)
         except BaseException:
             Message(b"", tuple(descriptors)).close()
             raise
@@ -286,8 +318,8 @@ class Session:
         """Take in what has arrived; only whoever leads may."""
         try:
             with self._lock:
-                if self._ended is None:
-                    self._take_in(self._stream.receive())
+                if self._ended is None and self._inbox.take_in(self._stream.receive()):
+                    self._turns.ring_all()
         except BlockingIOError:
             pass
         except (Ended, BrokenChannel) as exc:
@@ -296,53 +328,17 @@ class Session:
             self._end("interrupted while reading")
             raise
 
-    def _take_in(self, messages: list[Message]) -> None:
-        left = deque(messages)
-        try:
-            while left:
-                self._dispatch(left.popleft())
-        finally:
-            for message in left:
-                message.close()
+    def _cancel_abandoned(self) -> None:
+        while self._abandoned:
+            with self._lock:
+                call = self._abandoned.popleft() if self._abandoned else None
+                underway = call is not None and self._inbox.forget(call)
+            if call is not None and underway:
+                self._send(handoff_pb2.Frame(id=call.id, cancel=handoff_pb2.Cancel()))
 
-    def _dispatch(self, message: Message) -> None:
-        try:
-            frame = handoff_pb2.Frame.FromString(message.payload)
-            kind = frame.WhichOneof("body")
-            if kind == "notice":
-                message.close()
-                self._notify(notice_from_wire(frame.notice))
-                return
-        except (DecodeError, ValueError) as exc:
-            message.close()
-            raise BrokenChannel(f"it sent no sound frame: {exc}") from None
-        call = self._calls.pop(frame.id, None)
-        if call is not None and kind in ("failure", "reply" if frame.id else "welcome"):
-            call.answer = frame, message
-            call.waiter.ring()
-            return
-        message.close()
-        is_late = 0 < frame.id <= self._last_id and kind in ("reply", "failure", "end")
-        if call is not None or not is_late:  # late: the call was withdrawn
-            raise BrokenChannel(f"it sent an unexpected {kind} frame, number {frame.id}")
-
-    def _notify(self, notice: Notice) -> None:
-        self._notices.setdefault(notice.lease_id, deque(maxlen=MAX_NOTICES)).append(notice)
-        self._turns.ring_all()
-
-    def _has_notices(self, lease_id: str | None) -> bool:
-        return bool(self._notices) if lease_id is None else lease_id in self._notices
-
-    def forget_notices(self, lease_id: str) -> None:
+    def _drop(self, call: Call) -> None:
         with self._lock:
-            self._notices.pop(lease_id, None)
-
-    def _drop(self, call: _Call) -> None:
-        with self._lock:
-            self._calls.pop(call.id, None)
-            answer, call.answer = call.answer, None
-        if answer is not None:
-            answer[1].close()
+            self._inbox.forget(call)
 
     def _end(self, cause: str) -> None:
         with self._lock:
@@ -350,7 +346,7 @@ class Session:
                 # first: whatever a Ctrl-C cuts short now, whoever leads sees the end and tells the next
                 self._stream.hang_up()
                 self._ended = cause
-                self._calls.clear()
+                self._inbox.forget_calls()
                 self._turns.ring_all()
             self._close_if_unused()
 

@@ -1,6 +1,7 @@
 """The connection and the lease of one runtime, which its loaded models share."""
 
 import contextlib
+import logging
 import threading
 import weakref
 from collections import deque
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from furiosa.common import errors as broker
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
-from furiosa.common.views import LeaseView, ProgramView
+from furiosa.common.views import LeaseRecalledNotice, LeaseView, ProgramView
 from furiosa.queuepair import Descriptors, Geometry
 from furiosa.runtime._async import io
 from furiosa.runtime._async.io import Connection
@@ -21,6 +22,8 @@ from furiosa.runtime._version import VERSION
 
 if TYPE_CHECKING:
     from furiosa.runtime._async.loaded_model import LoadedModel
+
+_log = logging.getLogger(__name__)
 
 CLIENT: Final = f"furiosa-runtime/{VERSION.version}"
 GIVE_BACK_SECONDS: Final = 10.0  # how long giving back may hold up a cancelled task
@@ -102,6 +105,10 @@ class Holding:
                 self._end(error)
                 return
             for notice in notices:
+                if isinstance(notice, LeaseRecalledNotice):
+                    text = "lease %s will be taken away in %g s: %s"
+                    _log.warning(text, notice.lease_id, notice.grace, notice.cause)
+                    continue
                 for model in self._admitted():
                     model.hear(notice)
 

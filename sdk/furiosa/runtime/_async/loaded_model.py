@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from furiosa.common import errors as broker
-from furiosa.common.views import Notice, ProgramView, WorkerDiedNotice
+from furiosa.common.views import LeaseEndedNotice, ProgramView, WorkerDiedNotice
 from furiosa.runtime._async import io
 from furiosa.runtime._async.holding import GIVE_BACK_SECONDS, Holding
 from furiosa.runtime._core.describe import Model, TensorDesc
@@ -43,7 +43,8 @@ class LoadedModel:
     """Any number of `infer` calls may be active at once.
 
     When a worker dies, those in flight raise FuriosaRuntimeError and the next one loads the program
-    anew. When the lease or the broker is gone, every call raises SessionTerminated.
+    anew. When the lease or the broker is gone, every call raises SessionTerminated; until then a lease
+    that is being taken back works as before, and a warning is logged.
     """
 
     model: Model  # these three are set by the first `load`
@@ -139,7 +140,7 @@ class LoadedModel:
             with io.uninterrupted(GIVE_BACK_SECONDS):
                 await self._give_back(unload)
 
-    def hear(self, notice: Notice) -> None:
+    def hear(self, notice: LeaseEndedNotice | WorkerDiedNotice) -> None:
         """Something happened to the lease."""
         if not isinstance(notice, WorkerDiedNotice):
             self.end(broker.LeaseEnded(notice.lease_id, notice.cause))

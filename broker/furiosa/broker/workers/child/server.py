@@ -89,9 +89,9 @@ class Server:
         self._poll = select.epoll()
         self._poll.register(control, select.EPOLLIN)
 
-    def serve(self) -> None:
-        """Until the broker closes the control socket."""
-        self._send(Ready())
+    def serve(self, lacks: tuple[str, ...] = ()) -> None:
+        """Until the broker closes the control socket. `lacks` is for READY."""
+        self._send(Ready(lacks))
         control = self._control.fileno()
         while True:
             for fd, _ in self._events():

@@ -126,7 +126,8 @@ class Welcome(google.protobuf.message.Message):
     broker_version: builtins.str
     session_token: builtins.str
     """Proof of the session for gRPC calls: lower-case hex of 32 random bytes, sent as the channel
-    option grpc.primary_user_agent = "furiosa-session/<token>". Worth nothing once the session ends.
+    option grpc.primary_user_agent = "furiosa-session/<token>"; by TCP as metadata "furiosa-session", see
+    docs/remote.md. Worth nothing once the session ends.
     """
     grpc_target: builtins.str
     """control plane, e.g. "unix:/run/furiosa/broker.sock" """

@@ -1,0 +1,160 @@
+"""What the arbiter did, for those who only watch: the log, the audit trail, the metrics."""
+
+import logging
+from typing import Final, Protocol
+
+from furiosa.broker.audit import AuditLog, who
+from furiosa.broker.grants import Grant
+from furiosa.broker.lease import Claim, Lease
+from furiosa.broker.log import event
+from furiosa.broker.metrics import Metrics
+from furiosa.broker.sessions import Session
+from furiosa.common.errors import FuriosaError
+from furiosa.common.selector import DeviceSpec
+from furiosa.common.status import reason_of
+
+log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Durations in seconds. None of these may raise, or take long."""
+
+    def granted(self, lease: Lease, grant: Grant, waited: float) -> None: ...
+    def refused(
+        self, session: Session, spec: DeviceSpec, claim: Claim, error: FuriosaError
+    ) -> None: ...
+    def changed(self, before: Lease, lease: Lease, grant: Grant) -> None: ...
+    def ended(self, lease: Lease, grant: Grant, held: float) -> None: ...
+    def adopted(self, lease: Lease, grant: Grant) -> None: ...
+    def journal_failed(self, lease_id: str, cause: OSError) -> None: ...
+    def journal_synced(self, seconds: float) -> None: ...
+
+
+class Log:
+    """One line an event."""
+
+    def granted(self, lease: Lease, grant: Grant, waited: float) -> None:
+        event(
+            log,
+            "lease.granted",
+            lease=lease.id,
+            device=_devices(lease),
+            pid=grant.owner.pid,
+            tenant=lease.tenant,
+            waited=f"{waited:.3f}",
+        )
+
+    def refused(
+        self, session: Session, spec: DeviceSpec, claim: Claim, error: FuriosaError
+    ) -> None:
+        event(
+            log,
+            "lease.refused",
+            spec=spec,
+            pid=session.owner.pid,
+            tenant=claim.tenant,
+            reason=reason_of(type(error)),
+            cause=error,
+        )
+
+    def changed(self, before: Lease, lease: Lease, grant: Grant) -> None:
+        level = logging.DEBUG if before.state is lease.state else logging.INFO
+        pid = grant.owner.pid
+        event(log, f"lease.{lease.state.value}", level, lease=lease.id, pid=pid, cause=lease.cause)
+
+    def ended(self, lease: Lease, grant: Grant, held: float) -> None:
+        event(
+            log,
+            "lease.ended",
+            lease=lease.id,
+            device=_devices(lease),
+            pid=grant.owner.pid,
+            held=f"{held:.3f}",
+            cause=lease.cause,
+        )
+
+    def adopted(self, lease: Lease, grant: Grant) -> None:
+        device, pid = _devices(lease), grant.owner.pid
+        event(log, "lease.adopted", lease=lease.id, device=device, pid=pid, state=lease.state.value)
+
+    def journal_failed(self, lease_id: str, cause: OSError) -> None:
+        event(log, "journal.failed", logging.ERROR, lease=lease_id, cause=cause)
+
+    def journal_synced(self, seconds: float) -> None:
+        event(log, "journal.synced", logging.DEBUG, seconds=f"{seconds:.6f}")
+
+
+class Everybody(Log):
+    """The log, and the audit trail and the metrics with it."""
+
+    def __init__(self, audit: AuditLog, metrics: Metrics) -> None:
+        self._audit = audit
+        self._metrics = metrics
+
+    def granted(self, lease: Lease, grant: Grant, waited: float) -> None:
+        super().granted(lease, grant, waited)
+        self._metrics.granted(lease.tenant, waited)
+        self._audit.record("lease.granted", **_facts(lease, grant), waited=round(waited, 6))
+
+    def refused(
+        self, session: Session, spec: DeviceSpec, claim: Claim, error: FuriosaError
+    ) -> None:
+        super().refused(session, spec, claim, error)
+        reason = reason_of(type(error))
+        self._metrics.refused(reason)
+        self._audit.record(
+            "lease.refused",
+            **who(session.owner.view),
+            tenant=claim.tenant,
+            spec=str(spec),
+            reason=reason,
+            cause=str(error),
+        )
+
+    def changed(self, before: Lease, lease: Lease, grant: Grant) -> None:
+        super().changed(before, lease, grant)
+        if before.state is not lease.state or before.holder != lease.holder:
+            self._audit.record(
+                f"lease.{lease.state.value}", **_facts(lease, grant), cause=lease.cause
+            )
+
+    def ended(self, lease: Lease, grant: Grant, held: float) -> None:
+        super().ended(lease, grant, held)
+        self._metrics.ended(_class_of(lease.cause), held)
+        self._audit.record(
+            "lease.ended", **_facts(lease, grant), cause=lease.cause, held=round(held, 6)
+        )
+
+    def adopted(self, lease: Lease, grant: Grant) -> None:
+        super().adopted(lease, grant)
+        self._audit.record("lease.adopted", **_facts(lease, grant))
+
+    def journal_synced(self, seconds: float) -> None:
+        self._metrics.journal_synced(seconds)
+
+
+_CLASSES: Final = (  # how a cause begins, and what it counts as
+    ("released", "released"),
+    ("the request was cancelled", "released"),
+    ("its process", "died"),
+    ("its owner", "died"),
+    ("its connection", "disconnected"),
+    ("the broker", "shutdown"),
+    ("its time", "expired"),
+    ("revoked", "revoked"),
+    ("preempted", "preempted"),
+    ("npu", "device"),
+)
+
+
+def _class_of(cause: str) -> str:
+    return next((name for start, name in _CLASSES if cause.startswith(start)), "other")
+
+
+def _facts(lease: Lease, grant: Grant) -> dict[str, object]:
+    devices = [str(file) for file in lease.files]
+    return {**who(grant.view), "tenant": lease.tenant, "lease": lease.id, "devices": devices}
+
+
+def _devices(lease: Lease) -> str:
+    return ",".join(map(str, lease.files))

@@ -1,0 +1,71 @@
+"""Why a request was refused, or waits: the table's word as an error, and as a sentence for people."""
+
+from typing import Final
+
+from furiosa.broker.grants import Grants
+from furiosa.broker.lease import Claim
+from furiosa.broker.lease.states import (
+    Busy,
+    Forbidden,
+    NoLongerWanted,
+    Obstacle,
+    Quota,
+    Refused,
+    Shut,
+    ShuttingDown,
+    Unknown,
+)
+from furiosa.common.errors import (
+    BrokerDraining,
+    DeviceBusy,
+    DeviceUnavailable,
+    FuriosaError,
+    LimitExceeded,
+    NotAllowed,
+    UnknownDevice,
+)
+
+MAX_COMMAND: Final = 256  # of a holder, in errors: gRPC's trailers have room for 8 KiB in all
+
+
+class Refusals:
+    def __init__(self, grants: Grants) -> None:
+        self._grants = grants
+
+    def error(self, refused: Refused, claim: Claim) -> FuriosaError:
+        spec = str(refused.spec)
+        match refused.refusal:
+            case Unknown():
+                return UnknownDevice(spec)
+            case Forbidden():
+                return NotAllowed(claim.tenant, f"use {spec}")
+            case Quota(limit, value, maximum):
+                return LimitExceeded(f"{limit} {claim.tenant}", value, maximum)
+            case Shut(npu, reason):
+                return DeviceUnavailable(spec, f"npu{npu}: {reason}")
+            case Busy(None, None):
+                return DeviceBusy(spec)
+            case Busy(None, file):
+                return DeviceBusy(spec, str(file))
+            case Busy(lease, file):
+                grant = None if lease is None else self._grants.get(lease)
+                if grant is None:
+                    return DeviceBusy(spec)
+                view = grant.view
+                command = (view.command_line or view.remote)[:MAX_COMMAND]
+                return DeviceBusy(spec, str(file), view.pid, command)
+            case ShuttingDown() | NoLongerWanted():
+                return BrokerDraining()
+
+    def reason(self, obstacle: Obstacle) -> str:
+        match obstacle:
+            case Quota(limit, value, maximum):
+                return f"{limit} would be {value}, the limit is {maximum}"
+            case Shut(npu, reason):
+                return f"npu{npu} is not available: {reason}"
+            case Busy(None, None):
+                return "kept for requests ahead"
+            case Busy(None, file):
+                return f"{file} is open behind the broker's back"
+            case Busy(lease, file):
+                return f"{file} is held by lease {lease}"

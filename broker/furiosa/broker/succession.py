@@ -1,0 +1,94 @@
+"""One broker process in the place of another, while the clients stay connected.
+
+What is handed over: the listeners, every session with its connection, its kernel identity and what is
+under way on it. What is not: workers and their queues, the data plane and remote sessions, which end and
+are told. Leases stand in the journal.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Iterable, Iterator
+
+from furiosa.broker.handover import Handover, collect
+from furiosa.broker.log import event
+from furiosa.broker.owners import ProcessMark, restored
+from furiosa.broker.rpc.frames import Parcel
+from furiosa.broker.rpc.handoff import HandoffServer, Left
+from furiosa.broker.saved import BrokerState, SavedFrame, SavedSession
+from furiosa.broker.sessions import Session
+
+log = logging.getLogger(__name__)
+
+
+def pack(handoff: HandoffServer, others: dict[str, int]) -> Handover:
+    """Everything that a suspended server has, and `others`: listeners, the lock. The server is done.
+
+    Raises: ValueError.
+    """
+    descriptors = dict(others)
+    saved: list[SavedSession] = []
+    for session, owner, left in handoff.give_away():
+        name = f"s{session.id}"
+        descriptors.update({name: left.socket.fileno(), f"{name}.pidfd": owner.pidfd})
+        memory, thread_id = ("", 0)
+        if left.armed is not None:
+            memory, thread_id = f"{name}.memory", left.armed[1]
+            descriptors[memory] = left.armed[0]
+
+        def frames(kind: str, parcels: Iterable[Parcel], name: str = name) -> Iterator[SavedFrame]:
+            for number, (data, fds) in enumerate(parcels):
+                names = tuple(f"{name}.{kind}{number}.{place}" for place in range(len(fds)))
+                descriptors.update(zip(names, fds, strict=True))
+                yield SavedFrame(data, names)
+
+        saved.append(
+            SavedSession(
+                id=session.id,
+                token=session.token,
+                client=session.client,
+                pid=owner.pid,
+                uid=owner.uid,
+                gid=owner.gid,
+                start_time_ticks=owner.start_time_ticks,
+                key=owner.key,
+                socket=name,
+                pidfd=f"{name}.pidfd",
+                memory=memory,
+                thread_id=thread_id,
+                received=next(frames("r", [left.received])),
+                unsent=tuple(frames("u", left.unsent)),
+            )
+        )
+    return collect(descriptors, BrokerState(tuple(saved)))
+
+
+def unpack(left: Handover, sessions: Iterable[SavedSession], handoff: HandoffServer) -> None:
+    """Hand what a broker before left to the server that goes on with it."""
+    for saved in sessions:
+        mark = ProcessMark(saved.pid, saved.uid, saved.gid, saved.start_time_ticks, saved.key)
+        owner = restored(mark, _taken(left, saved.pidfd))
+        if owner is None:
+            event(
+                log, "session.not_restored", session=saved.id, pid=saved.pid, cause="it has ended"
+            )
+            for name in saved.descriptors:
+                if name != saved.pidfd:
+                    os.close(_taken(left, name))
+            continue
+        armed = None
+        if saved.memory:
+            armed = (_taken(left, saved.memory), saved.thread_id)
+        received, *unsent = (
+            (frame.data, [_taken(left, name) for name in frame.descriptors])
+            for frame in (saved.received, *saved.unsent)
+        )
+        sock = socket.socket(fileno=_taken(left, saved.socket))
+        session = Session(saved.id, owner, saved.client, lambda _: None, saved.token)
+        handoff.restore(session, owner, Left(sock, received, unsent, armed))
+
+
+def _taken(left: Handover, name: str) -> int:
+    descriptor = left.take(name)
+    assert descriptor is not None, "Handover.sessions gives whole ones only"
+    return descriptor

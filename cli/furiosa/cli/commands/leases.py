@@ -1,0 +1,188 @@
+"""`furiosactl leases`: who holds what, until when, and who waits. Not in the published tool."""
+
+import argparse
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from typing import Any, Final
+
+from furiosa.cli.args import Commands, Format, add_command, add_format
+from furiosa.cli.broker import Connect
+from furiosa.cli.commands.report import Report, announce, show
+from furiosa.cli.exitcodes import ExitCode
+from furiosa.cli.render import Align, Column, Table, moment, span
+from furiosa.cli.terminal import Terminal
+from furiosa.common.views import Container, LeaseOverview, LeaseView, OwnerView, WaiterView
+
+_NONE: Final = "-"
+_DIGITS: Final = 12  # of a container's id: what its own tools show
+
+_LEASES: Final = (
+    Column("LEASE"),
+    Column("DEVICE"),
+    Column("STATE"),
+    Column("TENANT"),
+    Column("PRIO", Align.RIGHT),
+    Column("PID"),
+    Column("COMMAND/POD"),
+    Column("HELD", Align.RIGHT),
+    Column("ENDS"),
+)
+_WAITERS: Final = (
+    Column("POS", Align.RIGHT),
+    Column("DEVICE"),
+    Column("TENANT"),
+    Column("PRIO", Align.RIGHT),
+    Column("PID"),
+    Column("COMMAND/POD"),
+    Column("WAITS", Align.RIGHT),
+    Column("GIVES UP"),
+    Column("REASON"),
+)
+
+
+def add_parser(commands: "Commands[argparse.ArgumentParser]", name: str, text: str) -> None:
+    parser = add_command(commands, name, text)
+    parser.add_argument(
+        "--waiting", action="store_true", help="show the requests that wait instead"
+    )
+    parser.add_argument("--watch", action="store_true", help="show them again after each change")
+    add_format(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace, terminal: Terminal, connect: Connect) -> ExitCode:
+    form = Format(args.format)
+    with closing(connect(args.broker)) as broker:
+        if args.watch:
+            announce(broker.origin, form, terminal)
+            with broker.watch_leases() as states:
+                _follow(states, form, terminal, waiting=args.waiting)
+            return ExitCode.OK
+        overview, origin = broker.overview(), broker.origin
+    announce(origin, form, terminal)
+    show(report(overview, waiting=args.waiting, now=time.time()), form, terminal)
+    return ExitCode.OK
+
+
+def _follow(
+    states: Iterable[LeaseOverview], form: Format, terminal: Terminal, *, waiting: bool
+) -> None:
+    """One report after another, each for a state that differs from the one before in what is shown."""
+    last: object = None
+    for overview in states:
+        shown = overview.waiters if waiting else overview.leases
+        if shown == last:
+            continue
+        if form is Format.YAML:
+            terminal.out.write("---\n")
+        elif form is Format.TABLE and last is not None:
+            terminal.out.write("\n")
+        show(report(overview, waiting=waiting, now=time.time()), form, terminal)
+        terminal.out.flush()
+        last = shown
+
+
+def report(overview: LeaseOverview, *, waiting: bool, now: float) -> Report:
+    """`now` is seconds since the epoch."""
+    if waiting:
+        return Report(
+            Table(_WAITERS, tuple(_waiter_cells(waiter, now) for waiter in overview.waiters)),
+            tuple(map(_waiter_document, overview.waiters)),
+        )
+    count = len(overview.waiters)
+    asked = "1 request waits" if count == 1 else f"{count} requests wait"
+    return Report(
+        Table(_LEASES, tuple(_lease_cells(lease, now) for lease in overview.leases)),
+        tuple(map(_lease_document, overview.leases)),
+        (f"{asked}, see `furiosactl leases --waiting`",) if count else (),
+    )
+
+
+def _lease_cells(lease: LeaseView, now: float) -> tuple[str, ...]:
+    return (
+        lease.id,
+        _files(lease),
+        f"{lease.state.value} ({lease.cause})" if lease.cause else lease.state.value,
+        lease.tenant or _NONE,
+        str(lease.priority),
+        _pid(lease.owner),
+        _command(lease.owner),
+        span(now - lease.granted_at),
+        _NONE if lease.ends_at is None else f"in {span(lease.ends_at - now)}",
+    )
+
+
+def _waiter_cells(waiter: WaiterView, now: float) -> tuple[str, ...]:
+    return (
+        str(waiter.position),
+        waiter.device_spec,
+        waiter.tenant or _NONE,
+        str(waiter.priority),
+        _pid(waiter.owner),
+        _command(waiter.owner),
+        span(now - waiter.since),
+        _NONE if waiter.deadline is None else f"in {span(waiter.deadline - now)}",
+        waiter.reason or _NONE,
+    )
+
+
+def _files(lease: LeaseView) -> str:
+    return ", ".join(map(str, lease.device_files))
+
+
+def _pid(owner: OwnerView) -> str:
+    return str(owner.pid) if owner.pid else _NONE
+
+
+def _command(owner: OwnerView) -> str:
+    """Who it is: the command line, and where it runs if that is elsewhere."""
+    where = owner.remote
+    if owner.container is not None:
+        pod, container = owner.container.pod_uid, owner.container
+        where = f"pod {pod}" if pod else f"{container.runtime} {container.id[:_DIGITS]}"
+    command = owner.command_line or _NONE
+    return f"{command} ({where})" if where else command
+
+
+def _lease_document(lease: LeaseView) -> dict[str, Any]:
+    return {
+        "lease": lease.id,
+        "devices": list(map(str, lease.device_files)),
+        "state": lease.state.value,
+        "cause": lease.cause,
+        "tenant": lease.tenant,
+        "priority": lease.priority,
+        **_owner_document(lease.owner),
+        "granted_at": moment(lease.granted_at),
+        "ends_at": moment(lease.ends_at),
+    }
+
+
+def _waiter_document(waiter: WaiterView) -> dict[str, Any]:
+    return {
+        "position": waiter.position,
+        "device": waiter.device_spec,
+        "tenant": waiter.tenant,
+        "priority": waiter.priority,
+        **_owner_document(waiter.owner),
+        "since": moment(waiter.since),
+        "deadline": moment(waiter.deadline),
+        "reason": waiter.reason,
+        "session": waiter.session,
+    }
+
+
+def _owner_document(owner: OwnerView) -> dict[str, Any]:
+    return {
+        "pid": owner.pid,
+        "uid": owner.uid,
+        "cmd": owner.command_line,
+        "container": None if owner.container is None else _container_document(owner.container),
+        "remote": owner.remote,
+        "subject": owner.subject,
+    }
+
+
+def _container_document(container: Container) -> dict[str, str]:
+    return {"runtime": container.runtime, "id": container.id, "pod_uid": container.pod_uid}
