@@ -5,6 +5,7 @@ free. Effects that take time (stopping workers) come back as events.
 """
 
 import asyncio
+import functools
 import hmac
 import itertools
 import logging
@@ -125,6 +126,7 @@ class Arbiter:
         self._requests: dict[int, _Request] = {}
         self._grants = Grants()
         self._endings: dict[str, asyncio.Future[None]] = {}
+        self._releasing: set[str] = set()  # by the session that holds them
         self._causes: dict[str, str] = {}  # of leases that have ended
         self._sessions: dict[int, Session] = {}
         self._refusals = Refusals(self._grants)
@@ -133,7 +135,7 @@ class Arbiter:
         self._timer: asyncio.TimerHandle | None = None
         self._due = math.inf  # when it goes off
 
-    async def acquire(
+    def request(
         self,
         session: Session,
         spec: DeviceSpec,
@@ -143,30 +145,40 @@ class Arbiter:
         priority: int = 0,
         terms: Terms = UNTIL_RELEASED,
         on_queued: Tell | None = None,
-    ) -> Acquired:
-        """A lease on all files of `spec`. `wait_limit` in seconds: 0 refuses at once, inf waits.
+        waited: float = 0.0,
+    ) -> "asyncio.Future[Acquired]":
+        """Ask for a lease on all files of `spec`. `wait_limit` in seconds: 0 refuses at once, inf waits.
 
-        `on_queued` is told where it waits, if it has to. Cancelling the call leaves nothing behind: a lease
-        granted in that moment is released.
-        Raises: DeviceBusy, DeviceUnavailable, UnknownDevice, LimitExceeded, NotAllowed, BrokerDraining,
-        NotRecorded.
+        It counts as having waited for `waited` seconds already.
+        `on_queued` is told where it waits, if it has to. Who wants no answer any more cancels the future
+        or calls `withdraw`.
+        The future raises: DeviceBusy, DeviceUnavailable, UnknownDevice, LimitExceeded, NotAllowed,
+        BrokerDraining, NotRecorded.
         """
         self._give_up_for(session, spec)
         request = next(self._numbers)
         answer: asyncio.Future[Acquired] = asyncio.get_running_loop().create_future()
-        self._requests[request] = _Request(session, claim, answer, now(), on_queued)
+        self._requests[request] = _Request(session, claim, answer, now() - waited, on_queued)
         deadline = self._clock() + wait_limit if wait_limit > 0 else None
-        self._post(Requested(request, session.id, spec, deadline, claim, priority, terms))
-        try:
-            return await answer
-        except asyncio.CancelledError:
-            self._post(Cancelled(request))
-            if answer.done() and not answer.cancelled() and answer.exception() is None:
-                self._post(Released(answer.result().lease.id, "the request was cancelled"))
-            raise
-        finally:
+        self._post(Requested(request, session.id, spec, deadline, claim, priority, terms, waited))
+        if answer.done():
             del self._requests[request]
-            self._notices.left(request)
+        else:
+            answer.add_done_callback(functools.partial(self._answered, request))
+        return answer
+
+    def withdraw(self, answer: "asyncio.Future[Acquired]") -> None:
+        """The answer of `request` will not be used: a lease granted in this moment is released."""
+        if not answer.done():
+            answer.cancel()
+        elif not answer.cancelled() and answer.exception() is None:
+            self._post(Released(answer.result().lease.id, "the request was cancelled"))
+
+    def _answered(self, request: int, answer: "asyncio.Future[Acquired]") -> None:
+        if answer.cancelled():
+            self._post(Cancelled(request))
+        del self._requests[request]
+        self._notices.left(request)
 
     def _give_up_for(self, session: Session, spec: DeviceSpec) -> None:
         """A process that asks for cores anew, instead of resuming the lease that it has on them from
@@ -177,12 +189,17 @@ class Arbiter:
             if lease is not None and lease.terms.linger == 0 and spec.may_want(lease.files):
                 self._post(Released(lease_id, "its owner asked for devices anew"))
 
-    async def release(self, session: Session, lease_id: str) -> None:
-        """Returns when the cores are free. Raises: UnknownLease, LeaseEnded, NotLeaseOwner."""
-        self.lease_of(session, lease_id)
+    def release(self, session: Session, lease_id: str) -> "asyncio.Future[None]":
+        """Done when the cores are free; others wait for it too, so it must not be cancelled.
+
+        Raises: UnknownLease, LeaseEnded, NotLeaseOwner.
+        """
+        lease = self.lease_of(session, lease_id)
         ending = self._endings[lease_id]
+        if lease.holder == session.id:
+            self._releasing.add(lease_id)
         self._post(Released(lease_id, "released by its owner"))
-        await asyncio.shield(ending)
+        return ending
 
     def renew(self, session: Session, lease_id: str, time_to_live: float | None) -> LeaseView:
         """Raises: UnknownLease, NotLeaseOwner, LeaseEnded, also when it is wanted back."""
@@ -286,6 +303,16 @@ class Arbiter:
             self._journal.append(replace(record, event="ended", lease=ended))
         except OSError as exc:
             self._observer.journal_failed(ended.id, exc)
+
+    async def freeze(self) -> None:
+        """Let answers that are due go out, then change nothing any more: what happens from now on is for
+        a successor to find out, from the journal and from the clients.
+        """
+        await self._syncing.idle()
+        self._handling = True
+        while any(request.answer.done() for request in self._requests.values()):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # they become messages first
 
     async def drain(self, grace: float) -> None:
         """Grant nothing more, give owners `grace` seconds to release, then revoke what is left. Bounded."""
@@ -463,7 +490,11 @@ class Arbiter:
         grant = self._grants[lease.id]
         self._changes.bump()
         if grant.session is not None:
-            grant.session.notify(LeaseEndedNotice(lease.id, lease.cause))
+            notice = LeaseEndedNotice(lease.id, lease.cause)
+            if lease.id in self._releasing:  # its client is just being answered
+                grant.session.notify_followers(notice)
+            else:
+                grant.session.notify(notice)
         self._workers.stop(lease.id, lambda: self._quiesced(lease.id))
 
     def _quiesced(self, lease_id: str) -> None:
@@ -477,6 +508,7 @@ class Arbiter:
             del self._causes[next(iter(self._causes))]
         self._changes.bump()
         self._grants.remove(lease.id)
+        self._releasing.discard(lease.id)
         self._endings.pop(lease.id).set_result(None)
 
     def _note(self, event: str, lease: Lease) -> None:

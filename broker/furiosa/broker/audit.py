@@ -52,6 +52,10 @@ class AuditLog:
         self._second = -1
         self._prefix = ""
 
+    @property
+    def is_kept(self) -> bool:
+        return self._fd >= 0
+
     def record(self, event: str, /, **fields: object) -> None:
         """Write `fields` under their names, in their order. Never raises; a value that is no JSON is
         written as text. Durations are in seconds."""

@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import Collection, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
@@ -36,7 +37,9 @@ DESCRIPTORS_PER_MESSAGE: Final = 253  # SCM_MAX_FD
 BUFFER_BYTES: Final = 16 * 1024 * 1024  # for root; others get what net.core.wmem_max allows
 SO_SNDBUFFORCE: Final = 32  # Python has no name for it
 # Without a handler they would end the successor before it has set up its own.
-HELD_SIGNALS: Final = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM})
+HELD_SIGNALS: Final = frozenset(
+    {signal.SIGHUP, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}
+)
 
 
 @dataclass(slots=True)
@@ -96,16 +99,22 @@ def collect(descriptors: Mapping[str, int], state: BrokerState) -> Handover:
 
 
 def exec_with(
-    handover: Handover, path: str, arguments: list[str], environ: Mapping[str, str]
+    handover: Handover,
+    path: str,
+    arguments: list[str],
+    environ: Mapping[str, str],
+    signals: Collection[int] = (),
 ) -> NoReturn:
-    """Become the program `path`, which keeps pid, children and these descriptors.
+    """Become the program `path`, which keeps pid, children and these descriptors. For the main thread.
 
-    Signals that arrive before the successor calls `release_signals` wait for it. Raises: OSError; then
-    everything is as it was.
+    Signals that arrive before the successor calls `release_signals` wait for it; so do `signals`, which
+    came before. Raises: OSError; then everything is as it was.
     """
     with packed(handover) as parcel:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
         try:
+            for number in set(signals):
+                signal.pthread_kill(threading.get_ident(), number)
             parcel.set_inheritable(True)
             os.execve(path, arguments, {**environ, VARIABLE: f"{os.getpid()}:{parcel.fileno()}"})
         finally:

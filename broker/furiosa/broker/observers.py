@@ -94,7 +94,8 @@ class Everybody(Log):
     def granted(self, lease: Lease, grant: Grant, waited: float) -> None:
         super().granted(lease, grant, waited)
         self._metrics.granted(lease.tenant, waited)
-        self._audit.record("lease.granted", **_facts(lease, grant), waited=round(waited, 6))
+        if self._audit.is_kept:
+            self._audit.record("lease.granted", **_facts(lease, grant), waited=round(waited, 6))
 
     def refused(
         self, session: Session, spec: DeviceSpec, claim: Claim, error: FuriosaError
@@ -121,9 +122,9 @@ class Everybody(Log):
     def ended(self, lease: Lease, grant: Grant, held: float) -> None:
         super().ended(lease, grant, held)
         self._metrics.ended(_class_of(lease.cause), held)
-        self._audit.record(
-            "lease.ended", **_facts(lease, grant), cause=lease.cause, held=round(held, 6)
-        )
+        if self._audit.is_kept:
+            facts = _facts(lease, grant)
+            self._audit.record("lease.ended", **facts, cause=lease.cause, held=round(held, 6))
 
     def adopted(self, lease: Lease, grant: Grant) -> None:
         super().adopted(lease, grant)

@@ -109,6 +109,7 @@ class Relay:
         self._links: set[_Link] = set()
         self._of_user: collections.Counter[int] = collections.Counter()
         self._accepts = False
+        self._suspended = False
         self._pause: asyncio.TimerHandle | None = None
         self._none_left = asyncio.Event()
         # All connections read into one buffer: what was read leaves it before the next one reads.
@@ -124,8 +125,15 @@ class Relay:
 
     def start(self) -> None:
         self._pause = None
+        if self._suspended:
+            return
         self._accepts = True
         asyncio.get_running_loop().add_reader(self._listener, self._acceptable)
+
+    def suspend(self) -> None:
+        """Accept nobody any more; who comes waits for the listener's next owner."""
+        self._suspended = True
+        self._hold()
 
     def stop_accepting(self) -> None:
         """Takes who is waiting already, as far as there is room, and closes the listener."""

@@ -6,6 +6,7 @@ Written by the version before or after this one, so what does not fit is refused
 import base64
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -26,11 +27,20 @@ class SavedFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedCall:
+    """A call that has no answer yet, as it came, and when: seconds of the monotonic clock."""
+
+    since: float
+    frame: SavedFrame
+
+
+@dataclass(frozen=True, slots=True)
 class SavedSession:
     """`socket`, `pidfd` and `memory` are names of descriptors; `token` is the session's secret.
 
     `memory` is that of the death notice and `thread_id` for whom it is armed; "" and 0: it is not.
-    `received` has come but is not a whole frame yet; `unsent` is what the socket has not taken yet.
+    `pending` are to be made again. `received` has come but is not a whole frame yet; `unsent` is what the
+    socket has not taken yet.
     """
 
     id: int
@@ -45,6 +55,7 @@ class SavedSession:
     pidfd: str
     memory: str = ""
     thread_id: int = 0
+    pending: tuple[SavedCall, ...] = ()
     received: SavedFrame = SavedFrame(b"")
     unsent: tuple[SavedFrame, ...] = ()
 
@@ -52,10 +63,8 @@ class SavedSession:
     def descriptors(self) -> tuple[str, ...]:
         """The names of all that belong to it."""
         own = [name for name in (self.socket, self.pidfd, self.memory) if name]
-        return (
-            *own,
-            *(name for frame in (self.received, *self.unsent) for name in frame.descriptors),
-        )
+        frames = (*(call.frame for call in self.pending), self.received, *self.unsent)
+        return (*own, *(name for frame in frames for name in frame.descriptors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,12 @@ def _number(value: object) -> int:
     return value
 
 
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise BadState(f"{value!r}, expected seconds")
+    return value
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise BadState(f"{value!r}, expected text")
@@ -135,6 +150,11 @@ def _frame(value: object) -> SavedFrame:
     return SavedFrame(**_checked(value, {"data": _bytes, "descriptors": _names}))
 
 
+def _calls(value: object) -> tuple[SavedCall, ...]:
+    parsers = {"since": _seconds, "frame": _frame}
+    return tuple(SavedCall(**_checked(each, parsers)) for each in _list(value))
+
+
 def _frames(value: object) -> tuple[SavedFrame, ...]:
     return tuple(map(_frame, _list(value)))
 
@@ -142,6 +162,7 @@ def _frames(value: object) -> tuple[SavedFrame, ...]:
 _SESSION: Final[Mapping[str, Callable[[Any], Any]]] = {
     **dict.fromkeys(("id", "pid", "uid", "gid", "start_time_ticks", "key", "thread_id"), _number),
     **dict.fromkeys(("token", "client", "socket", "pidfd", "memory"), _text),
+    "pending": _calls,
     "received": _frame,
     "unsent": _frames,
 }

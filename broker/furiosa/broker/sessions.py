@@ -50,7 +50,11 @@ class Session:
     followers: set[Callable[[Notice], None]] = field(repr=False, default_factory=set)
 
     def notify(self, notice: Notice) -> None:
-        for send in (self.send_notice, *self.followers):
+        self.send_notice(notice)
+        self.notify_followers(notice)
+
+    def notify_followers(self, notice: Notice) -> None:
+        for send in tuple(self.followers):
             send(notice)
 
 

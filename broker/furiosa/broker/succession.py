@@ -5,17 +5,18 @@ under way on it. What is not: workers and their queues, the data plane and remot
 are told. Leases stand in the journal.
 """
 
+import itertools
 import logging
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from furiosa.broker.handover import Handover, collect
 from furiosa.broker.log import event
 from furiosa.broker.owners import ProcessMark, restored
-from furiosa.broker.rpc.frames import Parcel
-from furiosa.broker.rpc.handoff import HandoffServer, Left
-from furiosa.broker.saved import BrokerState, SavedFrame, SavedSession
+from furiosa.broker.rpc.frames import Left, Parcel, Pending
+from furiosa.broker.rpc.handoff import HandoffServer
+from furiosa.broker.saved import BrokerState, SavedCall, SavedFrame, SavedSession
 from furiosa.broker.sessions import Session
 
 log = logging.getLogger(__name__)
@@ -28,20 +29,14 @@ def pack(handoff: HandoffServer, others: dict[str, int]) -> Handover:
     """
     descriptors = dict(others)
     saved: list[SavedSession] = []
-    for session, owner, left in handoff.give_away():
+    for session, owner, left, armed in handoff.give_away():
         name = f"s{session.id}"
         descriptors.update({name: left.socket.fileno(), f"{name}.pidfd": owner.pidfd})
         memory, thread_id = ("", 0)
-        if left.armed is not None:
-            memory, thread_id = f"{name}.memory", left.armed[1]
-            descriptors[memory] = left.armed[0]
-
-        def frames(kind: str, parcels: Iterable[Parcel], name: str = name) -> Iterator[SavedFrame]:
-            for number, (data, fds) in enumerate(parcels):
-                names = tuple(f"{name}.{kind}{number}.{place}" for place in range(len(fds)))
-                descriptors.update(zip(names, fds, strict=True))
-                yield SavedFrame(data, names)
-
+        if armed is not None:
+            memory, thread_id = f"{name}.memory", armed[1]
+            descriptors[memory] = armed[0]
+        frames = _Frames(name, descriptors)
         saved.append(
             SavedSession(
                 id=session.id,
@@ -56,8 +51,12 @@ def pack(handoff: HandoffServer, others: dict[str, int]) -> Handover:
                 pidfd=f"{name}.pidfd",
                 memory=memory,
                 thread_id=thread_id,
-                received=next(frames("r", [left.received])),
-                unsent=tuple(frames("u", left.unsent)),
+                pending=tuple(
+                    SavedCall(each.since, frames.add(each.frame, each.descriptors))
+                    for each in left.pending
+                ),
+                received=frames.add(*left.received),
+                unsent=tuple(frames.add(*parcel) for parcel in left.unsent),
             )
         )
     return collect(descriptors, BrokerState(tuple(saved)))
@@ -79,13 +78,32 @@ def unpack(left: Handover, sessions: Iterable[SavedSession], handoff: HandoffSer
         armed = None
         if saved.memory:
             armed = (_taken(left, saved.memory), saved.thread_id)
-        received, *unsent = (
-            (frame.data, [_taken(left, name) for name in frame.descriptors])
-            for frame in (saved.received, *saved.unsent)
+        connection = Left(
+            socket.socket(fileno=_taken(left, saved.socket)),
+            [Pending(call.since, *_parcel(left, call.frame)) for call in saved.pending],
+            _parcel(left, saved.received),
+            [_parcel(left, frame) for frame in saved.unsent],
         )
-        sock = socket.socket(fileno=_taken(left, saved.socket))
         session = Session(saved.id, owner, saved.client, lambda _: None, saved.token)
-        handoff.restore(session, owner, Left(sock, received, unsent, armed))
+        handoff.restore(session, owner, connection, armed)
+
+
+class _Frames:
+    """Names the descriptors of a session's frames, and collects them in `descriptors`."""
+
+    def __init__(self, session: str, descriptors: dict[str, int]) -> None:
+        self._session = session
+        self._descriptors = descriptors
+        self._numbers = itertools.count()
+
+    def add(self, data: bytes, descriptors: Iterable[int]) -> SavedFrame:
+        named = {f"{self._session}.{next(self._numbers)}": fd for fd in descriptors}
+        self._descriptors.update(named)
+        return SavedFrame(data, tuple(named))
+
+
+def _parcel(left: Handover, frame: SavedFrame) -> Parcel:
+    return frame.data, [_taken(left, name) for name in frame.descriptors]
 
 
 def _taken(left: Handover, name: str) -> int:

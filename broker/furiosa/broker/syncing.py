@@ -42,6 +42,13 @@ class Syncing:
             self._due = loop.call_later(INTERVAL_SECONDS, self._start)
         tell(None)
 
+    async def idle(self) -> None:
+        """Until nothing is held back by an fsync."""
+        while self._running is not None:
+            told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._held.append(lambda _, told=told: told.set_result(None))
+            await told
+
     def _start(self) -> None:
         self._due = None
         self._running, self._held = self._held, []

@@ -71,6 +71,16 @@ class Decoder:
         if not self._buffer and self._descriptors:
             raise BrokenChannel(f"{len(self._descriptors)} descriptors nobody announced")
 
+    @property
+    def has_some(self) -> bool:
+        """Whether there are bytes of a message, whole or not."""
+        return bool(self._buffer)
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """Bytes and descriptors that `take_rest` would take."""
+        return len(self._buffer), len(self._descriptors)
+
     def take_rest(self) -> tuple[bytes, list[int]]:
         """What has come of messages that are not whole yet; the descriptors are yours."""
         rest = bytes(self._buffer), list(self._descriptors)

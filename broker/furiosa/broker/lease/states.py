@@ -67,7 +67,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """`deadline` in the clock's seconds: None refuses at once what is busy, inf waits for ever."""
+    """`deadline` in the clock's seconds: None refuses at once what is busy, inf waits for ever.
+
+    `waited`: seconds that it has waited already, in a broker before this one.
+    """
 
     request: int
     holder: int
@@ -76,6 +79,7 @@ class Requested:
     claim: Claim = Claim("")
     priority: int = 0
     terms: Terms = UNTIL_RELEASED
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,10 +131,16 @@ class LeaseTable:
 
         It must not have ended; a core of a closed card counts as free.
         """
+        mine: dict[int, int] = {}  # its cores so far, by card
         for file in lease.files:
             slot = self._cards.by_npu.get(file.npu)
-            if slot is None or file not in slot.named or slot.taken & slot.named[file]:
+            if slot is None or file not in slot.named:
                 return False
+            if slot.named[file] & (slot.taken | mine.get(file.npu, 0)):
+                return False
+            mine[file.npu] = mine.get(file.npu, 0) | slot.named[file]
+        if lease.id in self._leases:
+            return False
         self._keep(replace(lease, cores=self._count(lease.files)), weight, now)
         return True
 
@@ -179,7 +185,7 @@ class LeaseTable:
             policy = self._rules.policy
             files = placement.place(self._cards, spec, allowed, Reserved(self._cards), policy)
             if files is not None and self._within_quota(event.claim, self._count(files)):
-                yield self._grant(event, files, now, now)
+                yield self._grant(event, files, now - event.waited, now)
                 return
         hopeless = self._hopeless(event, spec, allowed)
         if not isinstance(hopeless, int):
@@ -187,7 +193,8 @@ class LeaseTable:
             return
         # Whoever asks joins the queue, and leaves it again at once unless it is its turn: so that
         # what those ahead are waiting for is not taken from under them.
-        waiter = self._line.append(event, spec, allowed, hopeless, now)
+        since = now - event.waited
+        waiter = self._line.append(event, spec, allowed, hopeless, since)
         self._shares.wait(event.claim.tenant, event.claim.weight, 1, now)
         yield from self._serve(now)
         if self._line.get(event.request) is None:

@@ -59,9 +59,9 @@ class WaitingLine:
         return self._waiters.get(request)
 
     def append(
-        self, requested: Requested, spec: Ordered, allowed: int, cores: int, now: float
+        self, requested: Requested, spec: Ordered, allowed: int, cores: int, since: float
     ) -> Waiter:
-        waiter = Waiter(requested, spec, allowed, cores, now, next(self._numbers))
+        waiter = Waiter(requested, spec, allowed, cores, since, next(self._numbers))
         self._waiters[requested.request] = waiter
         self._groups.setdefault(waiter.group, {})[requested.request] = waiter
         return waiter

@@ -7,16 +7,19 @@ nobody else notices.
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError, Message
 
 from furiosa.broker.rpc.guard import failure_of
-from furiosa.broker.rpc.methods import Call, Method, ServerStream, Unary
+from furiosa.broker.rpc.methods import Call, Method, Prompt, ServerStream, Unary
+from furiosa.broker.rpc.turns import Turns
 from furiosa.common import channel
 from furiosa.common.channel import BrokenChannel, Decoder
 from furiosa.common.errors import BadArgument, BrokerDraining, FuriosaError, LimitExceeded
@@ -33,7 +36,8 @@ MAX_UNSENT_DESCRIPTORS: Final = 256
 MAX_CALLS: Final = 128  # at once
 SETTLE_SECONDS: Final = 2.0  # for calls that cannot be made again, when the broker is replaced
 
-# What a successor can begin anew without the caller noticing: nothing has happened yet.
+# What a successor can begin anew without the caller noticing: nothing has come of it yet. These may take
+# long, and go on until the last moment.
 REPEATABLE: Final = frozenset(
     {
         "Leases/Acquire",
@@ -45,14 +49,39 @@ REPEATABLE: Final = frozenset(
     }
 )
 
+# The same, but these are under way in processes that end before.
+WITHDRAWN: Final = frozenset({"Session/LoadProgram"})
+
 Parcel = tuple[bytes, list[int]]  # bytes of the stream, and the descriptors that go with them
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A call to be made again: its frame, its descriptors, and when it came, of the monotonic clock."""
+
+    since: float
+    frame: bytes
+    descriptors: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What one broker process leaves of a connection to the next. `received` is less than a frame, or
+    frames that nobody looked at; `unsent` is what the client has not taken yet.
+    """
+
+    socket: socket.socket
+    pending: list[Pending]
+    received: Parcel
+    unsent: list[Parcel]
 
 
 class Peer:
     """Takes the socket. Nothing but `on_hello` happens until that returns True for the first frame.
 
     `on_close` is called once, with the cause, when the connection ends for whatever reason. `session`
-    is whose calls these are; None where each request names its own.
+    is whose calls these are; None where each request names its own. Peers that share `turns` take turns
+    by `turn_of`, who they belong to.
     """
 
     def __init__(
@@ -62,8 +91,14 @@ class Peer:
         group: asyncio.TaskGroup,
         on_hello: Callable[[pb.Frame], bool],
         on_close: Callable[[str], None],
+        turns: Turns | None = None,
+        turn_of: Hashable = None,
     ) -> None:
         sock.setblocking(False)
+        self._turns = Turns() if turns is None else turns
+        self._turn_of = turn_of
+        self._taking = False  # there are frames that wait for their turn
+        self._suspended = False
         self.session: Session | None = None
         self._sock = sock
         self._methods = methods
@@ -78,9 +113,9 @@ class Peer:
         self._unsent_descriptors = 0
         self._unclaimed = 0  # descriptors that came ahead of their message
         self._waits_to_write = False
-        self._calls: dict[int, asyncio.Task[None]] = {}
-        self._frames: dict[int, pb.Frame] = {}  # of calls underway
-        self._again: list[pb.Frame] = []  # for a successor
+        self._calls: dict[int, asyncio.Future[Any]] = {}
+        self._underway: dict[int, tuple[float, pb.Frame, Call]] = {}  # of these, and since when
+        self._withdrawn: list[Pending] = []  # for a successor
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(sock, self._readable)
 
@@ -89,42 +124,73 @@ class Peer:
 
         Calls that a successor can make again are kept for it; others that take too long fail.
         """
+        self._suspended = True
         self._loop.remove_reader(self._sock)
-        self._again = [f for f in self._frames.values() if f.call.method in REPEATABLE]
-        for frame in self._again:
-            self._calls[frame.id].cancel()
-        late: set[asyncio.Task[None]] = set()
-        if self._calls:
-            _, late = await asyncio.wait(tuple(self._calls.values()), timeout=SETTLE_SECONDS)
-        for number, task in tuple(self._calls.items()):
-            if task in late:
-                task.cancel()
-                self._fail(number, self._frames[number].call.method, BrokerDraining())
+        ending: dict[asyncio.Future[Any], int] = {}
+        for number, (since, frame, call) in self._unanswered():
+            if call.method in WITHDRAWN:
+                received, call.received = call.received, []
+                self._withdrawn.append(Pending(since, frame.SerializeToString(), received))
+                self._calls[number].cancel()
+            elif call.method not in REPEATABLE:
+                ending[self._calls[number]] = number
+        if not ending:
+            return
+        _, late = await asyncio.wait(ending, timeout=SETTLE_SECONDS)
+        for task in late:
+            task.cancel()
+            self._fail(ending[task], self._underway[ending[task]][2].method, BrokerDraining())
         if late:
-            await asyncio.wait(late)
+            await asyncio.wait(late, timeout=SETTLE_SECONDS)
 
-    def give_away(self) -> tuple[socket.socket, Parcel, list[Parcel]]:
-        """The socket, what has come and what has not left yet: for a successor. The end of this one,
-        of which the client notices nothing.
+    @property
+    def burden(self) -> tuple[int, int]:
+        """Bytes and descriptors that `give_away` has to hand over, besides the socket."""
+        pending = self._pending()
+        data, descriptors = self._decoder.held
+        data += self._unsent_bytes + sum(len(each.frame) for each in pending)
+        descriptors += self._unsent_descriptors + sum(len(each.descriptors) for each in pending)
+        return data, descriptors
+
+    def give_away(self) -> Left:
+        """All that a successor needs; afterwards nothing may run in this process any more that answers
+        a call. The end of this one, of which the client notices nothing.
         """
         self._closed = True
         self._loop.remove_writer(self._sock)
-        rest, descriptors = self._decoder.take_rest()
-        again = b"".join(channel.encode(frame.SerializeToString()) for frame in self._again)
         unsent = [(bytes(data), fds) for data, fds in self._unsent]
-        return self._sock, (again + rest, descriptors), unsent
+        return Left(self._sock, self._pending(), self._decoder.take_rest(), unsent)
 
-    def resume(self, session: "Session", received: Parcel, unsent: list[Parcel]) -> None:
-        """Go on where another broker process left off; takes the descriptors."""
+    def _pending(self) -> list[Pending]:
+        """Call `suspend` before."""
+        return self._withdrawn + [
+            Pending(since, frame.SerializeToString(), [])
+            for _, (since, frame, call) in self._unanswered()
+            if call.method in REPEATABLE
+        ]
+
+    def _unanswered(self) -> Iterator[tuple[int, tuple[float, pb.Frame, Call]]]:
+        for number, underway in self._underway.items():
+            if not self._calls[number].done():  # else its answer is out, or on its way
+                yield number, underway
+
+    def resume(self, session: "Session", left: Left) -> None:
+        """Go on where another broker process left off, but for its pending calls; takes descriptors."""
         self._greeted = True
         self.session = session
-        for data, descriptors in unsent:
+        for data, descriptors in left.unsent:
             self._unsent.append((memoryview(data), descriptors))
             self._unsent_bytes += len(data)
             self._unsent_descriptors += len(descriptors)
         self._flush()
-        if received[0]:
-            self._loop.call_soon(self._received, *received)
+        if left.received[0]:
+            self._loop.call_soon(self._received, *left.received)
+
+    def repeat(self, pending: Pending) -> None:
+        """Begin a call anew that another broker process could not finish; takes its descriptors."""
+        message = channel.Message(b"", tuple(pending.descriptors))
+        waited = self._loop.time() - pending.since
+        self._call(pb.Frame.FromString(pending.frame), message, waited)
 
     def close(self, cause: str) -> None:
         """No effect the second time."""
@@ -139,6 +205,8 @@ class Peer:
         self._decoder.close()
         while self._unsent:
             _close_all(self._unsent.popleft()[1])
+        while self._withdrawn:
+            _close_all(self._withdrawn.pop().descriptors)
         with contextlib.suppress(OSError):  # systemd or a child of ours may hold a duplicate
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
@@ -206,18 +274,35 @@ class Peer:
         if self._closed:
             _close_all(descriptors)
             return
+        self._decoder.feed(data, descriptors)
+        self._unclaimed += len(descriptors)
+        if not self._taking:
+            self._turns.ready(self._turn_of, self._take_one)
+
+    def _take_one(self) -> bool:
+        """Take a frame in, if a whole one is there; whether there may be another. Until there is none
+        left nothing more is read: a client that floods waits for its turns like everybody.
+        """
+        if self._closed or self._suspended:
+            return False
         try:
-            self._decoder.feed(data, descriptors)
-            self._unclaimed += len(descriptors)
-            for message in self._decoder.messages():
+            message = next(self._decoder.messages(), None)
+            if message is not None:
                 self._unclaimed -= len(message.descriptors)
                 self._frame(message)
-                if self._closed:
-                    return
-            if self._unclaimed > channel.MAX_DESCRIPTORS:
-                raise BrokenChannel(f"{self._unclaimed} descriptors ahead of one message")
+            if self._unclaimed > (channel.MAX_DESCRIPTORS if self._decoder.has_some else 0):
+                raise BrokenChannel(f"{self._unclaimed} descriptors that no message announced")
         except (BrokenChannel, DecodeError) as exc:
             self.close(f"broken framing: {exc}")
+            return False
+        more = message is not None and self._decoder.has_some
+        if more != self._taking and not self._closed:
+            self._taking = more
+            if more:
+                self._loop.remove_reader(self._sock)
+            else:
+                self._loop.add_reader(self._sock, self._readable)
+        return more and not self._closed
 
     def _frame(self, message: channel.Message) -> None:
         try:
@@ -238,11 +323,11 @@ class Peer:
         else:
             self.close(f"an unexpected {kind} frame")
 
-    def _call(self, frame: pb.Frame, message: channel.Message) -> None:
+    def _call(self, frame: pb.Frame, message: channel.Message, waited: float = 0.0) -> None:
         name = frame.call.method
-        call = Call(name, self.session, list(message.descriptors), id=frame.id)
+        call = Call(name, self.session, list(message.descriptors), id=frame.id, waited=waited)
         method = self._methods.get(name)
-        if not isinstance(method, Unary | ServerStream):
+        if not isinstance(method, Unary | Prompt | ServerStream):
             self._refuse(frame.id, call, BadArgument("method", repr(name), "one of handoff.proto"))
         elif frame.id == 0 or frame.id in self._calls:
             expected = "a number that no open call has"
@@ -254,15 +339,42 @@ class Peer:
             surplus = call.received[method.takes :]
             del call.received[method.takes :]
             _close_all(surplus)
+            if isinstance(method, Prompt):
+                self._answer_promptly(frame, method, call)
+                return
             run = self._answer(frame.id, frame.call.request, method, call)
             task = self._group.create_task(run)
             self._calls[frame.id] = task
-            self._frames[frame.id] = frame
+            self._underway[frame.id] = (self._loop.time() - waited, frame, call)
             # not left to the task itself: one that is cancelled before it starts never runs
             task.add_done_callback(lambda _: self._ended(frame.id, call))
 
+    def _answer_promptly(self, frame: pb.Frame, method: Prompt, call: Call) -> None:
+        """Without a task, which would cost as much as the call itself."""
+        try:
+            answer = method.handler(method.request.FromString(frame.call.request), call)
+        except DecodeError as exc:
+            self._fail(frame.id, call.method, BadArgument("request", str(exc), call.method))
+        except Exception as exc:  # the boundary: every error becomes a failure
+            self._fail(frame.id, call.method, exc)
+        else:
+            if isinstance(answer, Message):
+                self._reply(frame.id, answer, call)
+            else:
+                self._calls[frame.id] = answer
+                self._underway[frame.id] = (self._loop.time() - call.waited, frame, call)
+                answer.add_done_callback(functools.partial(self._settled, frame.id, call))
+
+    def _settled(self, frame_id: int, call: Call, answer: "asyncio.Future[Message]") -> None:
+        if not answer.cancelled():
+            if (exc := answer.exception()) is None:
+                self._reply(frame_id, answer.result(), call)
+            elif isinstance(exc, Exception):
+                self._fail(frame_id, call.method, exc)
+        self._ended(frame_id, call)
+
     def _ended(self, frame_id: int, call: Call) -> None:
-        del self._calls[frame_id], self._frames[frame_id]
+        del self._calls[frame_id], self._underway[frame_id]
         _close_all(call.received)
         _close_all(call.attached)
 

@@ -3,21 +3,20 @@
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import logging
 import os
 import resource
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from furiosa.broker.deathwatch import DeathWatch
 from furiosa.broker.log import event as log_event
 from furiosa.broker.owners import Owner, Unidentified, identify
-from furiosa.broker.rpc.frames import Parcel, Peer
+from furiosa.broker.rpc.frames import Left, Peer
 from furiosa.broker.rpc.methods import Call, Method, Unary
+from furiosa.broker.rpc.turns import Turns
 from furiosa.broker.sessions import Session, Sessions
 from furiosa.common.channel import encode, send
 from furiosa.common.errors import BadArgument, FuriosaError, LimitExceeded
@@ -37,18 +36,12 @@ GREETING_SECONDS: Final = (
 )
 ACCEPT_AT_ONCE: Final = 64  # then it is the turn of those who are connected
 RETRY_ACCEPT_SECONDS: Final = 0.1  # after running out of descriptors
+# What a successor is handed at most. The descriptors fit into a socket's buffer of the usual size.
+MOST_BYTES: Final = 64 * 1024 * 1024
+MOST_DESCRIPTORS: Final = 20_000
+OWN_DESCRIPTORS: Final = 3  # of a session: its socket, pidfd and the memory of its death notice
 
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """What one broker process leaves of a connection to the next. `armed`: memory and thread of the
-    death notice.
-    """
-
-    socket: socket.socket
-    received: Parcel
-    unsent: list[Parcel]
-    armed: tuple[int, int] | None
+Armed = tuple[int, int]  # memory and thread of a death notice
 
 
 def listen(path: Path, mode: int) -> socket.socket:
@@ -88,8 +81,10 @@ class HandoffServer:
         self.deaths = deaths
         self.welcome = welcome
         self.connections: set[_Connection] = set()
-        self._to_restore: list[Callable[[], None]] = []
+        self._to_restore: list[tuple[Session, Owner, Left, Armed | None]] = []
+        self._retry: asyncio.TimerHandle | None = None
         self.serving = asyncio.Event()
+        self.turns = Turns()
         self.greeted = asyncio.Event()  # somebody said hello, or left
 
     def owner_died(self, key: int) -> None:
@@ -105,9 +100,10 @@ class HandoffServer:
         """
         async with asyncio.TaskGroup() as self._calls:
             self._listener = listener
-            for restore in self._to_restore:
-                restore()
+            pending = [(each, peer) for peer, left in self._restored() for each in left.pending]
             recover()
+            for each, peer in sorted(pending, key=lambda pair: pair[0].since):
+                peer.repeat(each)
             self._listen()
             self.serving.set()
             try:
@@ -117,9 +113,12 @@ class HandoffServer:
                 for connection in tuple(self.connections):
                     connection.peer.close("the broker stopped")
 
-    def restore(self, session: Session, owner: Owner, left: Left) -> None:
-        """Before `serve`: a connection that a broker before had, with its session."""
-        self._to_restore.append(functools.partial(self._restored, session, owner, left))
+    def restore(self, session: Session, owner: Owner, left: Left, armed: Armed | None) -> None:
+        """Before `serve`: a connection that a broker before had, with its session.
+
+        Calls of all of them that are to be made again are made in the order in which they came.
+        """
+        self._to_restore.append((session, owner, left, armed))
 
     async def suspend(self) -> None:
         """Accept nobody, and bring the calls of all connections to an end, in bounded time."""
@@ -133,31 +132,49 @@ class HandoffServer:
             if connection.peer.session is None:
                 connection.peer.close("the broker is being replaced")
         if self.connections:
-            await asyncio.wait(
-                [
-                    asyncio.ensure_future(connection.peer.suspend())
-                    for connection in self.connections
-                ]
-            )
+            suspending = [asyncio.ensure_future(c.peer.suspend()) for c in self.connections]
+            await asyncio.wait(suspending)
+        self._lighten()
 
-    def give_away(self) -> Iterator[tuple[Session, Owner, Left]]:
+    def give_away(self) -> Iterator[tuple[Session, Owner, Left, Armed | None]]:
         """Every session, for a successor; what is given is not closed by us any more."""
         for connection in tuple(self.connections):
             session = connection.peer.session
             assert session is not None
-            sock, received, unsent = connection.peer.give_away()
             armed = self.deaths.armed(connection.owner)
-            yield session, connection.owner, Left(sock, received, unsent, armed)
+            yield session, connection.owner, connection.peer.give_away(), armed
 
-    def _restored(self, session: Session, owner: Owner, left: Left) -> None:
-        connection = _Connection(self, left.socket, owner, self._calls)
-        self.connections.add(connection)
-        connection.go_on(session, left)
+    def _lighten(self) -> None:
+        """Hang up on those with whom a successor would be handed too much: first who has most in its
+        buffers, then who came last.
+        """
+        burdens = [
+            (connection.peer.burden, connection.peer.session.id, connection)
+            for connection in self.connections
+            if connection.peer.session is not None
+        ]
+        room, places = MOST_BYTES, MOST_DESCRIPTORS
+        for (size, descriptors), _, connection in sorted(burdens, key=lambda burden: burden[:2]):
+            room -= size
+            places -= descriptors + OWN_DESCRIPTORS
+            if room < 0 or places < 0:
+                connection.peer.close("too much of it is unread to be handed to a new broker")
+
+    def _restored(self) -> Iterator[tuple[Peer, Left]]:
+        for session, owner, left, armed in self._to_restore:
+            connection = _Connection(self, left.socket, owner, self._calls)
+            self.connections.add(connection)
+            connection.go_on(session, left, armed)
+            yield connection.peer, left
 
     def _listen(self) -> None:
+        self._retry = None
         asyncio.get_running_loop().add_reader(self._listener, self._acceptable)
 
     def _stop_listening(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         asyncio.get_running_loop().remove_reader(self._listener)
 
     def _acceptable(self) -> None:
@@ -170,7 +187,8 @@ class HandoffServer:
             except OSError as exc:  # out of descriptors: those who are connected must not suffer
                 log_event(log, "session.not_accepted", logging.ERROR, cause=exc)
                 self._stop_listening()
-                asyncio.get_running_loop().call_later(RETRY_ACCEPT_SECONDS, self._listen)
+                loop = asyncio.get_running_loop()
+                self._retry = loop.call_later(RETRY_ACCEPT_SECONDS, self._listen)
                 return
             self._accepted(sock)
 
@@ -216,7 +234,15 @@ class _Connection:
     ) -> None:
         self._server = server
         self.owner = owner
-        self.peer = Peer(sock, server.methods, calls, self._hello, self._closed)
+        self.peer = Peer(
+            sock,
+            server.methods,
+            calls,
+            self._hello,
+            self._closed,
+            server.turns,
+            (owner.uid, owner.container),
+        )
         self._hello_timer = asyncio.get_running_loop().call_later(
             HELLO_WITHIN_SECONDS, self.peer.close, f"no hello within {HELLO_WITHIN_SECONDS:g} s"
         )
@@ -252,14 +278,14 @@ class _Connection:
         self.peer.send(pb.Frame(welcome=self._server.welcome(session)), [memory])
         return True
 
-    def go_on(self, session: Session, left: Left) -> None:
+    def go_on(self, session: Session, left: Left, armed: Armed | None) -> None:
         """With a session that another broker process opened."""
         self._hello_timer.cancel()
         live = dataclasses.replace(session, send_notice=self.peer.notify)
         self._server.sessions.add(live)
-        if left.armed is not None:
-            self._server.deaths.restore(self.owner, *left.armed)
-        self.peer.resume(live, left.received, left.unsent)
+        if armed is not None:
+            self._server.deaths.restore(self.owner, *armed)
+        self.peer.resume(live, left)
 
     def _closed(self, cause: str) -> None:
         self._hello_timer.cancel()

@@ -1,16 +1,19 @@
 """Leases: convert, ask the arbiter, convert."""
 
+import asyncio
+import functools
 import math
-from collections.abc import AsyncIterator, Mapping
-from typing import Final
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Final, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 
-from furiosa.broker.arbiter import Arbiter
+from furiosa.broker.arbiter import Acquired, Arbiter
 from furiosa.broker.changes import Changes
 from furiosa.broker.lease import Terms
 from furiosa.broker.owners import descends
-from furiosa.broker.rpc.methods import Call, Method, ServerStream, Unary
+from furiosa.broker.rpc.methods import Call, Method, Prompt, ServerStream
 from furiosa.broker.sessions import Sessions
 from furiosa.broker.tenancy import Tenancy, claim_of
 from furiosa.common.errors import BadArgument, LimitExceeded, NotAllowed
@@ -18,6 +21,8 @@ from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import LeaseOverview, QueuedNotice, WaiterView
 from furiosa.common.wire import lease_to_wire, overview_to_wire
 from furiosa.proto.broker.v1 import leases_pb2 as pb
+
+_T = TypeVar("_T")
 
 FOR_EVER_SECONDS: Final = 10 * 365 * 24 * 3600  # a wait limit from here on has no end
 
@@ -43,20 +48,24 @@ class LeaseService:
     @property
     def methods(self) -> Mapping[str, Method]:
         return {
-            "Leases/Acquire": Unary(pb.AcquireRequest, self.acquire),
-            "Leases/Release": Unary(pb.ReleaseRequest, self.release),
-            "Leases/Renew": Unary(pb.RenewRequest, self.renew),
-            "Leases/Resume": Unary(pb.ResumeRequest, self.resume),
-            "Leases/Transfer": Unary(pb.TransferRequest, self.transfer),
-            "Leases/List": Unary(pb.ListLeasesRequest, self.list),
+            "Leases/Acquire": Prompt(pb.AcquireRequest, self.acquire),
+            "Leases/Release": Prompt(pb.ReleaseRequest, self.release),
+            "Leases/Renew": Prompt(pb.RenewRequest, self.renew),
+            "Leases/Resume": Prompt(pb.ResumeRequest, self.resume),
+            "Leases/Transfer": Prompt(pb.TransferRequest, self.transfer),
+            "Leases/List": Prompt(pb.ListLeasesRequest, self.list),
             "Leases/Watch": ServerStream(pb.WatchLeasesRequest, self.watch),
         }
 
-    async def acquire(self, request: pb.AcquireRequest, call: Call) -> pb.AcquireResponse:
+    def acquire(
+        self, request: pb.AcquireRequest, call: Call
+    ) -> "pb.AcquireResponse | asyncio.Future[Message]":
         session = call.need_session()
-        policy = self._tenancy.ask(session)
+        again = call.waited > 0  # of a broker before; it counted there
+        policy = self._tenancy.policy(session) if again else self._tenancy.ask(session)
         spec = DeviceSpec.parse(request.device_spec)
-        wait = seconds_of("wait_limit", request.wait_limit)
+        limit = seconds_of("wait_limit", request.wait_limit)
+        wait = math.inf if limit >= FOR_EVER_SECONDS else max(0.0, limit - call.waited)
         priority = request.priority if request.HasField("priority") else policy.priority
         if priority > policy.max_priority:
             what = f"ask for priority {priority}, its highest is {policy.max_priority}"
@@ -70,31 +79,39 @@ class LeaseService:
             session.send_notice(QueuedNotice(call.id, view.position, view.reason))
 
         wants_notices = request.queue_notices == pb.QUEUE_NOTICES_ON_CHANGE
-        acquired = await self._arbiter.acquire(
+        answer = self._arbiter.request(
             session,
             spec,
-            math.inf if wait >= FOR_EVER_SECONDS else wait,
+            wait,
             claim_of(policy),
             priority=priority,
             terms=Terms(time_to_live or None, linger),
             on_queued=queued if wants_notices else None,
+            waited=call.waited,
         )
-        return pb.AcquireResponse(lease=lease_to_wire(acquired.lease), secret=acquired.secret)
+        if answer.done():
+            return _acquired(answer.result())
+        call.undo = functools.partial(self._arbiter.withdraw, answer)
+        return _converted(answer, _acquired, call.undo)
 
-    async def release(self, request: pb.ReleaseRequest, call: Call) -> pb.ReleaseResponse:
-        await self._arbiter.release(call.need_session(), request.lease_id)
-        return pb.ReleaseResponse()
+    def release(
+        self, request: pb.ReleaseRequest, call: Call
+    ) -> "pb.ReleaseResponse | asyncio.Future[Message]":
+        ending = self._arbiter.release(call.need_session(), request.lease_id)
+        if ending.done():
+            return pb.ReleaseResponse()
+        return _converted(ending, lambda _: pb.ReleaseResponse(), lambda: None)
 
-    async def renew(self, request: pb.RenewRequest, call: Call) -> pb.RenewResponse:
+    def renew(self, request: pb.RenewRequest, call: Call) -> pb.RenewResponse:
         time_to_live = seconds_of("time_to_live", request.time_to_live)
         lease = self._arbiter.renew(call.need_session(), request.lease_id, time_to_live or None)
         return pb.RenewResponse(lease=lease_to_wire(lease))
 
-    async def resume(self, request: pb.ResumeRequest, call: Call) -> pb.ResumeResponse:
+    def resume(self, request: pb.ResumeRequest, call: Call) -> pb.ResumeResponse:
         lease = self._arbiter.resume(call.need_session(), request.lease_id, request.secret)
         return pb.ResumeResponse(lease=lease_to_wire(lease))
 
-    async def transfer(self, request: pb.TransferRequest, call: Call) -> pb.TransferResponse:
+    def transfer(self, request: pb.TransferRequest, call: Call) -> pb.TransferResponse:
         session = call.need_session()
         self._arbiter.lease_of(session, request.lease_id)
         heir = self._sessions.of_process(request.pid)
@@ -105,7 +122,7 @@ class LeaseService:
             raise BadArgument("pid", str(request.pid), f"a descendant of pid {session.owner.pid}")
         return pb.TransferResponse(lease=lease_to_wire(self._arbiter.hand(request.lease_id, heir)))
 
-    async def list(self, request: pb.ListLeasesRequest, call: Call) -> pb.ListLeasesResponse:
+    def list(self, request: pb.ListLeasesRequest, call: Call) -> pb.ListLeasesResponse:
         return overview_to_wire(self._overview())
 
     async def watch(
@@ -123,6 +140,33 @@ class LeaseService:
     def _overview(self) -> LeaseOverview:
         arbiter = self._arbiter
         return LeaseOverview(arbiter.leases(), arbiter.queue(), self._changes.revision)
+
+
+def _acquired(acquired: Acquired) -> pb.AcquireResponse:
+    return pb.AcquireResponse(lease=lease_to_wire(acquired.lease), secret=acquired.secret)
+
+
+def _converted(
+    answer: "asyncio.Future[_T]", convert: Callable[[_T], Message], undo: Callable[[], None]
+) -> "asyncio.Future[Message]":
+    """The answer as a message. `undo` is called when that is cancelled."""
+    converted: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+    def settle(answer: "asyncio.Future[_T]") -> None:
+        if converted.done() or answer.cancelled():
+            return
+        if (exc := answer.exception()) is not None:
+            converted.set_exception(exc)
+        else:
+            converted.set_result(convert(answer.result()))
+
+    def cancelled(converted: "asyncio.Future[Message]") -> None:
+        if converted.cancelled():
+            undo()
+
+    answer.add_done_callback(settle)
+    converted.add_done_callback(cancelled)
+    return converted
 
 
 def seconds_of(name: str, duration: Duration) -> float:

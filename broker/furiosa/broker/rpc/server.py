@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import grpc
+from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -25,7 +26,7 @@ from furiosa.broker.rpc.credentials import Listener, server_credentials
 from furiosa.broker.rpc.gate import Caller, Gate, Known, LocalGate, Unproven
 from furiosa.broker.rpc.guard import failure_of
 from furiosa.broker.rpc.limits import LIMITS, GrpcLimits
-from furiosa.broker.rpc.methods import Call, ClientStream, Method, ServerStream, Unary
+from furiosa.broker.rpc.methods import Call, ClientStream, Method, Prompt, ServerStream, Unary
 from furiosa.broker.rpc.remote import RemoteSessions, peer_of
 from furiosa.common.errors import BadArgument
 from furiosa.common.keys import TlsKeys
@@ -144,7 +145,7 @@ class GrpcServer:
     def _handler(self, name: str, method: Method) -> Any:
         decode = method.request.FromString
         match method:
-            case Unary():
+            case Unary() | Prompt():
                 unary = self._unary(name, method.handler)
                 if self._reads:
                     return grpc.stream_unary_rpc_method_handler(unary, decode, _encode)
@@ -158,16 +159,16 @@ class GrpcServer:
                 upload = self._upload(name, method.handler)
                 return grpc.stream_unary_rpc_method_handler(upload, decode, _encode)
 
-    def _unary(self, name: str, handler: Callable[[Any, Call], Awaitable[Any]]) -> Any:
+    def _unary(self, name: str, handler: Callable[[Any, Call], Any]) -> Any:
         async def body(given: Any, context: Any, caller: Caller) -> Any:
             with self._admission.call(name, caller.key):
                 if not self._reads:
-                    return await handler(given, Call(name, caller.session))
+                    return await _delivered(handler, given, Call(name, caller.session))
                 request = await self._request(name, context)
                 call = Call(name, caller.session, id=_number(context))
                 if _has(context, WITHDRAW_KEY):
-                    return await _withdrawable(handler(request, call), context)
-                return await handler(request, call)
+                    return await _withdrawable(_delivered(handler, request, call), context)
+                return await _delivered(handler, request, call)
 
         return self._guarded(name, body)
 
@@ -281,6 +282,18 @@ class _Refusals:
             event(log, "remote.refused", logging.WARNING, peer=peer, cause=cause, count=self._count)
             self._count = 0
             self._logged_at = now
+
+
+async def _delivered(handler: Callable[[Any, Call], Any], request: Any, call: Call) -> Any:
+    answer = handler(request, call)
+    if isinstance(answer, Message):
+        return answer
+    try:
+        return await answer
+    except asyncio.CancelledError:
+        if call.undo is not None:  # it may have come in the same moment
+            call.undo()
+        raise
 
 
 async def _withdrawable(work: Any, context: Any) -> Any:
