@@ -235,7 +235,8 @@ def test_plans_follow_the_cards(driver: Driver) -> None:
     assert preempt(driver, "npu:1:0") == ["l3"]
     driver.handle(CardsChanged((card(1), card(2)), 5.0))
     assert preempt(driver, "npu:1:0") == []
-    assert preempt(driver, "npu:1:1") == ["l4"]
+    other = driver.grant("npu:2:0", WORKER)
+    assert preempt(driver, "npu:2:0") == [other.id], "it has the place that npu1 had"
 
 
 def test_a_preemptor_that_goes_leaves_nothing_behind(driver: Driver) -> None:

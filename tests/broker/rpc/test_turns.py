@@ -1,9 +1,7 @@
 """Whose turn it is: one call of each, however many each has."""
 
-import asyncio
-from collections.abc import Callable
-
 from furiosa.broker.rpc.turns import Turns
+from support.waiting import until
 
 
 class Client:
@@ -19,8 +17,7 @@ class Client:
 
 
 async def drained(order: list[str], total: int) -> None:
-    while len(order) < total:
-        await asyncio.sleep(0)
+    await until(lambda: len(order) >= total)
 
 
 async def test_one_that_floods_delays_another_by_one_call() -> None:
@@ -54,15 +51,10 @@ async def test_what_a_call_makes_ready_waits_for_its_turn() -> None:
 
     def nested() -> bool:
         order.append("outer")
-        turns.ready("y", inner)
+        turns.ready("y", Client("inner", 1, order).take)
         order.append("after")
         return False
 
-    def take_inner() -> bool:
-        order.append("inner")
-        return False
-
-    inner: Callable[[], bool] = take_inner
     turns.ready("w", Client("first", 1, order).take)
     turns.ready("x", nested)
     await drained(order, 4)
