@@ -33,9 +33,11 @@ check: $(READY) ## lint, types, import contracts, freshness of generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/unasync.py --check
+	$(BIN)/python scripts/lease_states.py --check
 	$(BIN)/pytest --quiet tests/packaging/test_stubs_fresh.py
 
 bench: $(READY) ## measure; writes benchmarks/report.json and report.md
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
 	$(BIN)/python -m benchmarks
 
 protos: ## regenerate the protobuf stubs, with their own pinned generator

@@ -1,38 +1,64 @@
-"""A broker of its own for a benchmark: two virtual cards, a temporary folder, gone afterwards."""
+"""A broker of its own for a benchmark: virtual cards, a temporary folder, gone afterwards."""
 
 import contextlib
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 START_SECONDS = 30
+EVERYBODY = ("--socket-mode", "666", "--data-plane", "off")
+
+
+class NotStarted(Exception):
+    """The text is what the broker said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    socket: Path
+    pid: int
+
+    @property
+    def address(self) -> str:
+        return f"unix:{self.socket}"
 
 
 @contextlib.contextmanager
-def running(cards: int = 2) -> Iterator[Path]:
-    """Path of the broker's socket; FURIOSA_BROKER points to it meanwhile."""
+def running(
+    cards: int = 2, access: Sequence[str] = ("--embedded",), *settings: str
+) -> Iterator[Broker]:
+    """With its journal on, in the temporary folder; `access`: for one user, or EVERYBODY.
+
+    FURIOSA_BROKER points to it meanwhile. Raises: NotStarted.
+    """
     with tempfile.TemporaryDirectory(prefix="furiosa-bench-") as folder:
+        if access is EVERYBODY:
+            Path(folder).chmod(0o711)
         socket = Path(folder, "broker.sock")
         ready, ready_fd = os.pipe()
         with Path(folder, "log").open("wb") as log:
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "furiosa.broker", "--embedded", "--socket", socket),
+                    *(sys.executable, "-m", "furiosa.broker", "--socket", str(socket)),
+                    *access,
                     *("--state", folder, "--emulate", str(cards), "--ready-fd", str(ready_fd)),
+                    *settings,
                 ],
                 pass_fds=(ready_fd,),
                 stderr=log,
             )
         os.close(ready_fd)
+        before = os.environ.get("FURIOSA_BROKER")
         try:
             if os.read(ready, 16) != b"READY\n":
-                raise RuntimeError(Path(folder, "log").read_text())
-            before = os.environ.get("FURIOSA_BROKER")
-            os.environ["FURIOSA_BROKER"] = f"unix:{socket}"
-            yield socket
+                raise NotStarted(Path(folder, "log").read_text().strip())
+            broker = Broker(socket, process.pid)
+            os.environ["FURIOSA_BROKER"] = broker.address
+            yield broker
         finally:
             os.close(ready)
             os.environ.pop("FURIOSA_BROKER", None)

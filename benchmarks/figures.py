@@ -1,21 +1,21 @@
-"""A figure, how two sides are timed against each other, and the report."""
+"""A figure: one side beside another or beside a bound, as a ratio, with its target."""
 
-import json
-import os
-import platform
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Literal
+
+Bound = Literal["at most", "at least"]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """`ratio` = ours / theirs, of medians; `spread` is (p10, p90) of ours then of theirs, in `unit`.
+    """`ratio` = ours / theirs; `target` is what it must be `bound`, None: only measured.
 
-    `target` is the ratio to stay at or below; None: only measured so far.
+    `spread` is (p10, p90) of ours then of theirs, in `unit`. `conditions` says what one must know to
+    read it: how many processes, how busy the server was, which limit it is.
     """
 
     name: str
@@ -25,11 +25,78 @@ class Figure:
     unit: str
     against: str
     target: float | None
+    bound: Bound
     met: bool | None
     spread: tuple[float, float, float, float]
+    conditions: str
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A figure that could not be taken on this machine, and why."""
+
+    name: str
+    reason: str
+
+
+Found = Figure | Skipped
 Run = Callable[[], object]
+
+
+def beside(
+    name: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    *,
+    unit: str,
+    against: str,
+    target: float | None = None,
+    bound: Bound = "at most",
+    conditions: str = "",
+) -> Figure:
+    """Medians of two lists of samples that were taken in turn."""
+    left, right = statistics.median(ours), statistics.median(theirs)
+    spread = (*_edges(ours), *_edges(theirs))
+    ratio = left / right
+    met = _met(ratio, target, bound)
+    return Figure(name, ratio, left, right, unit, against, target, bound, met, spread, conditions)
+
+
+def in_turn(
+    name: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    *,
+    unit: str,
+    against: str,
+    target: float | None = None,
+    bound: Bound = "at most",
+    conditions: str = "",
+) -> Figure:
+    """As `beside`, of values taken next to each other: the ratio is the median of their ratios."""
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    left, right = statistics.median(ours), statistics.median(theirs)
+    spread = (*_edges(ours), *_edges(theirs))
+    met = _met(ratio, target, bound)
+    return Figure(name, ratio, left, right, unit, against, target, bound, met, spread, conditions)
+
+
+def single(
+    name: str,
+    ours: float,
+    theirs: float,
+    *,
+    unit: str,
+    against: str,
+    target: float | None = None,
+    bound: Bound = "at most",
+    conditions: str = "",
+) -> Figure:
+    """Two numbers without a spread, such as two quantiles or an extreme and its bound."""
+    ratio = ours / theirs
+    met = _met(ratio, target, bound)
+    spread = (ours, ours, theirs, theirs)
+    return Figure(name, ratio, ours, theirs, unit, against, target, bound, met, spread, conditions)
 
 
 def compare(
@@ -43,18 +110,38 @@ def compare(
     for _ in range(rounds):
         a.append(_microseconds(ours))
         b.append(_microseconds(theirs))
-    left, right = statistics.median(a), statistics.median(b)
-    ratio = left / right
-    met = None if target is None else ratio <= target
-    spread = (*_edges(a), *_edges(b))
-    return Figure(name, ratio, left, right, "us", against, target, met, spread)
+    return beside(name, a, b, unit="us", against=against, target=target)
 
 
-def within(name: str, samples: Sequence[float], limit: float, *, unit: str, against: str) -> Figure:
-    """A figure whose other side is a bound that its worst sample must keep."""
-    median, worst = statistics.median(samples), max(samples)
+def within(
+    name: str,
+    samples: Sequence[float],
+    limit: float,
+    *,
+    unit: str,
+    against: str,
+    conditions: str = "",
+) -> Figure:
+    """The 99th percentile of samples against a bound that it must keep."""
+    ours = p99(samples)
     spread = (*_edges(samples), limit, limit)
-    return Figure(name, median / limit, median, limit, unit, against, 1.0, worst <= limit, spread)
+    shown = f"p50 {statistics.median(samples):.3g}, worst {max(samples):.3g} {unit}"
+    conditions = f"{len(samples)} rounds, {shown}" + (f"; {conditions}" if conditions else "")
+    ratio = ours / limit
+    return Figure(
+        name, ratio, ours, limit, unit, against, 1.0, "at most", ratio <= 1.0, spread, conditions
+    )
+
+
+def p99(samples: Sequence[float]) -> float:
+    """By nearest rank: with fewer than 100 samples the worst."""
+    return sorted(samples)[math.ceil(0.99 * len(samples)) - 1]
+
+
+def _met(ratio: float, target: float | None, bound: Bound) -> bool | None:
+    if target is None:
+        return None
+    return ratio <= target if bound == "at most" else ratio >= target
 
 
 def _microseconds(run: Run) -> float:
@@ -64,49 +151,7 @@ def _microseconds(run: Run) -> float:
 
 
 def _edges(values: Sequence[float]) -> tuple[float, float]:
-    deciles = statistics.quantiles(values, n=10)
+    if len(values) < 2:
+        return values[0], values[0]
+    deciles = statistics.quantiles(values, n=10, method="inclusive")
     return deciles[0], deciles[8]
-
-
-def machine() -> dict[str, object]:
-    names = ("grpcio", "numpy", "onnxruntime", "protobuf")
-    return {
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-    }
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def write(figures: Sequence[Figure], folder: Path) -> None:
-    """report.json for programs, report.md for people."""
-    report = {"machine": machine(), "figures": [asdict(figure) for figure in figures]}
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    facts = ", ".join(f"{key} {value}" for key, value in machine().items())
-    rows = "".join(
-        f"| {f.name} | {f.ratio:.2f} | {f.ours:,.1f} ({f.spread[0]:,.1f}-{f.spread[1]:,.1f}) "
-        f"| {f.theirs:,.1f} ({f.spread[2]:,.1f}-{f.spread[3]:,.1f}) | {f.unit} | {f.against} "
-        f"| {_target(f)} |\n"
-        for f in figures
-    )
-    (folder / "report.md").write_text(
-        "# Benchmarks\n\n"
-        f"{facts}\n\n"
-        "Both sides take turns in one run; medians, with the 10th and 90th percentile.\n\n"
-        "| figure | ratio | ours | theirs | unit | against | target |\n"
-        "|---|---|---|---|---|---|---|\n" + rows
-    )
-
-
-def _target(figure: Figure) -> str:
-    if figure.target is None:
-        return "-"
-    return f"<= {figure.target:g}, {'met' if figure.met else 'MISSED'}"

@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from benchmarks import broker
+from benchmarks.efforts import Effort
 from benchmarks.figures import Figure, compare
 from furiosa.compiler import CompilerOptions, compile
 from furiosa.optimizer import optimize_model
@@ -27,7 +29,12 @@ def digits_int8() -> bytes:
     return quantize(model, calibrator.compute_range())
 
 
-def figures(rounds: int) -> Iterator[Figure]:
+def figures(effort: Effort) -> Iterator[Figure]:
+    with broker.running(1):
+        yield from _figures(effort.rounds)
+
+
+def _figures(rounds: int) -> Iterator[Figure]:
     model = digits_int8()
     core = min(os.sched_getaffinity(0))  # the core that PE 0 of card 0 runs on
     before = os.sched_getaffinity(0)

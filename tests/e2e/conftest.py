@@ -1,4 +1,5 @@
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,3 +14,18 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     monkeypatch.setenv("FURIOSA_BROKER", made.environ["FURIOSA_BROKER"])
     yield made
     made.stop()
+
+
+@pytest.fixture
+def in_thread() -> Iterator[Callable[[Callable[[], object]], threading.Thread]]:
+    """Starts what it is given in a thread, which has ended when the test has."""
+    threads: list[threading.Thread] = []
+
+    def start(run: Callable[[], object]) -> threading.Thread:
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        return threads[-1]
+
+    yield start
+    for thread in threads:
+        thread.join()

@@ -1,5 +1,6 @@
 """An arbiter and the levers around it: workers are a list of who must stop, time stands still."""
 
+import asyncio
 import itertools
 import math
 from collections.abc import Callable
@@ -80,18 +81,22 @@ class Bench:
         may_preempt: bool = False,
     ) -> LeaseView:
         claim = Claim(tenant, may_preempt=may_preempt)
-        acquired = await self.arbiter.acquire(
+        answer = self.arbiter.request(
             who.session, DeviceSpec.parse(spec), wait, claim, terms=terms, priority=priority
         )
-        return acquired.lease
+        try:
+            return (await answer).lease
+        except asyncio.CancelledError:
+            self.arbiter.withdraw(answer)
+            raise
 
     async def wait_in_line(self, who: FakeSession, told: Callable[[WaiterView], None]) -> None:
         spec, claim = DeviceSpec.parse("npu:0:0"), Claim("uid:1000")
-        await self.arbiter.acquire(who.session, spec, math.inf, claim, on_queued=told)
+        await self.arbiter.request(who.session, spec, math.inf, claim, on_queued=told)
 
     async def acquire_secret(self, who: FakeSession, spec: str, terms: Terms) -> tuple[str, str]:
         """Id and secret of a lease."""
-        acquired = await self.arbiter.acquire(
+        acquired = await self.arbiter.request(
             who.session, DeviceSpec.parse(spec), 0.0, Claim("uid:1000"), terms=terms
         )
         return acquired.lease.id, acquired.secret

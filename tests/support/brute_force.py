@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from furiosa.broker.lease import Card, Policy
 from furiosa.broker.lease.fairness import Shares
 from furiosa.broker.lease.states import Lease, Requested
+from furiosa.broker.lease.waiting import PATIENCE
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import Counted, Named
 
@@ -122,12 +123,14 @@ class BruteForce:
         free, reserved = self.free(), set[Core]()
         granted: list[tuple[int, list[DeviceFile]]] = []
         extra: dict[str, int] = {}
-        left = list(self.line)
+        line, left = tuple(self.line), list(self.line)
         while left:
 
             def turn(waiting: Waiting) -> tuple[int, tuple[float, float], int]:
                 requested = waiting.requested
-                rank = requested.priority + int((now - waiting.since) / self.aging)
+                steps = int((now - waiting.since) / self.aging)
+                highest = max(each.requested.priority for each in line)
+                rank = min(requested.priority + steps, highest) + steps // PATIENCE
                 tenant, weight = requested.claim.tenant, requested.claim.weight
                 cores, usage = self.shares.rank(tenant, now)
                 return -rank, (cores + extra.get(tenant, 0) / weight, usage), waiting.number

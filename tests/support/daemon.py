@@ -6,22 +6,40 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 START_SECONDS = 60
+FURIOSACTL = "from furiosa.cli.furiosactl import main; raise SystemExit(main())"
+BROKER = (sys.executable, "-m", "furiosa.broker")
 
 
 class Daemon:
-    """Started by `start`, ended by `stop`. `environ` points clients at it."""
+    """Started by `start`, ended by `stop`. `environ` points clients at it.
 
-    def __init__(self, cards: int = 1, *settings: str) -> None:
+    `embedded`: only this user is let in; else everybody is. `program` is what gets the settings.
+    """
+
+    def __init__(
+        self,
+        cards: int = 1,
+        *settings: str,
+        embedded: bool = True,
+        program: Sequence[str] = BROKER,
+    ) -> None:
         # short: a Unix socket's path may have 107 bytes
         self.folder = Path(tempfile.mkdtemp(prefix="fb"))
         self.socket = self.folder / "b.sock"
         self.handoff = self.folder / "b.sock.handoff"
         self.environ = {**os.environ, "FURIOSA_BROKER": f"unix:{self.socket}"}
         self._cards = cards
+        self._program = program
         self._settings = settings
+        if embedded:
+            self._settings = ("--embedded", *settings)
+        else:
+            self.folder.chmod(0o711)
+            self._settings = ("--socket-mode", "666", "--data-plane", "off", *settings)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -33,21 +51,19 @@ class Daemon:
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
+    def set(self, *settings: str) -> None:
+        """Further settings, such as those that name a file in its folder, for the next start."""
+        self._settings = (*self._settings, *settings)
+
     def start(self) -> None:
         """Returns when clients can connect."""
         ready, ready_fd = os.pipe()
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *(
-                        sys.executable,
-                        "-m",
-                        "furiosa.broker",
-                        "--embedded",
-                        "--socket",
-                        self.socket,
-                    ),
-                    *("--state", self.folder, "--emulate", str(self._cards)),
+                    *self._program,
+                    *("--socket", str(self.socket), "--state", str(self.folder)),
+                    *("--emulate", str(self._cards)),
                     *("--ready-fd", str(ready_fd), "--drain-grace", "0.2", *self._settings),
                 ],
                 pass_fds=(ready_fd,),
@@ -78,6 +94,12 @@ class Daemon:
     def workers(self) -> list[int]:
         """Pids of the processes that run programs."""
         return [pid for child in _children(self.pid) for pid in _tree(child)]
+
+    def furiosactl(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", FURIOSACTL, *arguments]
+        return subprocess.run(
+            command, env=self.environ, capture_output=True, text=True, timeout=60, check=False
+        )
 
     def stop(self) -> None:
         if self._process is not None:

@@ -19,7 +19,7 @@ from support.soak_client import Trial
 from support.soak_leaks import Kept, kept_by, private_megabytes
 from support.soak_referee import Referee
 
-CARDS = 2
+CARDS = 4
 CLIENTS = 8
 GRACE_SECONDS = 3.0  # that owners have to come back after the broker was killed
 SETTLE_SECONDS = 60.0  # for what must happen at some time, on a slow machine
@@ -50,17 +50,17 @@ class Soak:
         trial.write(self._folder)
 
     def chaos(self, seconds: float, *, kill_broker: bool) -> None:
-        """Clients come and go for so long. The broker is not killed in the last third."""
+        """Clients come and go for so long. In the last second of it the broker is spared."""
         now = time.monotonic()
-        ends, spared = now + seconds, now + seconds * 2 / 3
-        next_kill = now + self._random.uniform(1, 3)
+        ends, spared = now + seconds, now + seconds - 1
+        next_kill = now + 1
         while (now := time.monotonic()) < ends:
             while len(self._clients) < CLIENTS:
                 self._start_client()
             self._wake(now)
             if kill_broker and next_kill < now < spared:
                 self._kill_broker()
-                next_kill = time.monotonic() + self._random.uniform(1, 4)
+                next_kill = time.monotonic() + self._random.uniform(0.5, 2.5)
             match self._random.randrange(8):
                 case 0:
                     self._kill_client()

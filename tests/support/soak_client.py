@@ -42,7 +42,7 @@ OUTPUT = 2048  # offset of the program's output in the arena
 
 SPECS = ("npu:0:0", "npu:0:1", "npu:0:0-1", "npu:1", "warboy(1)*1", "warboy(2)*1", "warboy(1)*3")
 WAITS = (None, 0.02, 0.5, 3.0, math.inf)
-TIMES_TO_LIVE = (None, None, 0.2, 1.0)
+TIMES_TO_LIVE = (None, None, None, 0.2, 1.0)
 ENDINGS = ("release",) * 16 + ("hang up", "hang up", "exit", "kill")
 
 
@@ -84,6 +84,7 @@ class Client:
         self._referee.connect(referee)
         self._stopping = False
         self._held: Held | None = None
+        self._own = len(os.listdir("/proc/self/fd"))
         self._broker = self._pidfd = -1
         self._connection = self._connect()
         signal.signal(signal.SIGTERM, lambda *_: self._stop())
@@ -102,6 +103,9 @@ class Client:
                     raise  # no connection may end as long as its broker lives
                 step = self._come_back
         self._connection.close()
+        self._forget_broker()
+        left = len(os.listdir("/proc/self/fd"))
+        assert left == self._own, f"{left} descriptors are left of connections, not {self._own}"
 
     def _once(self) -> None:
         spec, limit = self._random.choice(SPECS), self._random.choice(WAITS)
@@ -116,15 +120,17 @@ class Client:
             self._held = None
             self._hang_up()  # it was taken from us before we could say that we have it
             return
-        for _ in range(self._random.randrange(4)):
-            action = self._random.choice((self._idle, self._work, self._renew))
+        for _ in range(self._random.randrange(5)):
+            action = self._random.choice((self._idle, self._idle, self._work, self._renew))
             with self._may_have_ended(self._held):
                 action(self._held)
         self._end(self._held)
         self._held = None
 
     def _idle(self, held: Held) -> None:
-        time.sleep(self._random.uniform(0, 0.05))
+        """Returns early when the broker dies; what else is done with the lease then fails."""
+        if self._broker_died(self._random.uniform(0, 0.15)):
+            self._connection.leases()
 
     def _renew(self, held: Held) -> None:
         if held.until < math.inf:
@@ -231,14 +237,16 @@ class Client:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
+        self._forget_broker()
+        self._broker = broker_of(connection)
+        with contextlib.suppress(ProcessLookupError):  # it has died again
+            self._pidfd = os.pidfd_open(self._broker)
+        return connection
+
+    def _forget_broker(self) -> None:
         if self._pidfd >= 0:
             os.close(self._pidfd)
-        self._broker = broker_of(connection)
-        try:
-            self._pidfd = os.pidfd_open(self._broker)
-        except ProcessLookupError:
-            self._pidfd = -1
-        return connection
+        self._pidfd = -1
 
     def _broker_died(self, within: float) -> bool:
         return self._pidfd < 0 or bool(select.select([self._pidfd], [], [], within)[0])
@@ -262,12 +270,13 @@ def broker_of(connection: Connection) -> int:
     """Pid of the broker at the other end of this process's newest connection."""
     handoff = f"{connection.grpc_target.removeprefix('unix:')}.handoff"
     pids = []
-    for fd in map(int, os.listdir("/proc/self/fd")):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
-            if sock.family == socket.AF_UNIX and sock.getpeername() == handoff:
-                size = struct.calcsize("3i")
-                credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-                pids.append(struct.unpack("3i", credentials)[0])
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that lists
+            if os.readlink(f"/proc/self/fd/{fd}").startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(fd))) as sock:
+                    if sock.getpeername() == handoff:
+                        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+                        pids.append(struct.unpack("3i", credentials)[0])
     (pid,) = pids
     return int(pid)
 

@@ -80,7 +80,7 @@ class Workers:
     """What the arbiter asks of those who run the workers of a lease."""
 
     stop: Callable[[str, Callable[[], None]], None]  # lease; called when all have stopped
-    detach_queues: Callable[[str], None]  # its client is gone, its programs stay
+    detach_queues: Callable[[str], None]  # it has left its client, its programs stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,7 @@ class Acquired:
 @dataclass(slots=True)
 class _Request:
     session: Session
+    spec: DeviceSpec
     claim: Claim
     answer: "asyncio.Future[Acquired]"
     since: float  # wall clock
@@ -158,7 +159,8 @@ class Arbiter:
         self._give_up_for(session, spec)
         request = next(self._numbers)
         answer: asyncio.Future[Acquired] = asyncio.get_running_loop().create_future()
-        self._requests[request] = _Request(session, claim, answer, now() - waited, on_queued)
+        since = now() - waited
+        self._requests[request] = _Request(session, spec, claim, answer, since, on_queued)
         deadline = self._clock() + wait_limit if wait_limit > 0 else None
         self._post(Requested(request, session.id, spec, deadline, claim, priority, terms, waited))
         if answer.done():
@@ -221,8 +223,13 @@ class Arbiter:
 
     def hand(self, lease_id: str, session: Session) -> LeaseView:
         """The lease belongs to `session` from now on; whether it may is for the caller to know."""
+        former = self._grants[lease_id].session
         self._grants.hand(lease_id, session)
         self._post(Handed(lease_id, session.id))
+        if former is not None and former is not session:
+            heir = session.owner.view
+            cause = f"it was handed to {heir.remote or f'pid {heir.pid}'}"
+            former.notify(LeaseEndedNotice(lease_id, cause))
         return self._view_of(lease_id)
 
     def revoke(self, lease_id: str, cause: str, grace: float) -> LeaseView:
@@ -278,7 +285,6 @@ class Arbiter:
         """
         lease, present = record.lease, self._sessions.get(record.lease.holder)
         if present is not None and present.owner.key == record.owner.key:
-            lease = replace(lease, ends_at=lease.expires_at)
             owner = present.owner.view
         else:
             present = None
@@ -310,9 +316,8 @@ class Arbiter:
         """
         await self._syncing.idle()
         self._handling = True
-        while any(request.answer.done() for request in self._requests.values()):
+        for _ in range(2):  # answers become messages, and these are sent
             await asyncio.sleep(0)
-        await asyncio.sleep(0)  # they become messages first
 
     async def drain(self, grace: float) -> None:
         """Grant nothing more, give owners `grace` seconds to release, then revoke what is left. Bounded."""
@@ -414,9 +419,7 @@ class Arbiter:
                 self._granted(request, lease, waited)
             case Refused(request, _, _):
                 refused = self._requests[request]
-                error = self._refusals.error(effect, refused.claim)
-                self._observer.refused(refused.session, effect.spec, refused.claim, error)
-                self._fail(request, error)
+                self._refuse(refused, self._refusals.error(effect, refused.claim))
                 self._changes.bump()
             case Queued(request):
                 on_queued = self._requests[request].on_queued
@@ -441,9 +444,8 @@ class Arbiter:
             self._journal.append(grant.record("granted", lease))
         except OSError as exc:
             # Nobody was told of this lease, so it must not exist. Its end needs no record either.
-            cause = f"the journal cannot be written: {exc}"
-            self._inbox.append(Released(lease.id, cause))
-            self._fail(request, NotRecorded(str(exc)))
+            self._inbox.append(Released(lease.id, f"the journal cannot be written: {exc}"))
+            self._refuse(asked, NotRecorded(str(exc)))
             return
         self._observer.granted(lease, grant, waited)
         self._changes.bump()
@@ -455,24 +457,24 @@ class Arbiter:
         """The grant is as safe as the settings want it, or cannot be made so."""
         lease_id = acquired.lease.id
         if error is not None:
-            if not asked.answer.done():
-                asked.answer.set_exception(NotRecorded(str(error)))
+            self._refuse(asked, NotRecorded(str(error)))
             self._post(Released(lease_id, f"the journal cannot be written: {error}"))
         elif asked.answer.done():  # cancelled, and its Cancelled event came too late
             self._post(Released(lease_id, "the request was cancelled"))
         else:
             asked.answer.set_result(acquired)
 
-    def _fail(self, request: int, error: FuriosaError) -> None:
-        answer = self._requests[request].answer
-        if not answer.done():
-            answer.set_exception(error)
+    def _refuse(self, asked: _Request, error: FuriosaError) -> None:
+        self._observer.refused(asked.session, asked.spec, asked.claim.tenant, error)
+        if not asked.answer.done():
+            asked.answer.set_exception(error)
 
     def _changed(self, before: Lease, lease: Lease) -> None:
         grant = self._grants[lease.id]
-        if lease.holder == NOBODY != before.holder:
-            self._grants.detach(lease.id)
-            self._workers.detach_queues(lease.id)
+        if before.holder not in (NOBODY, lease.holder):
+            self._workers.detach_queues(lease.id)  # whoever had it must not go on using it
+            if lease.holder == NOBODY:
+                self._grants.detach(lease.id)
         self._note("changed", lease)
         self._observer.changed(before, lease, grant)
         self._changes.bump()

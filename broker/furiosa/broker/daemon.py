@@ -20,7 +20,7 @@ from pathlib import Path
 from socket import socket
 from typing import Final
 
-from furiosa.broker import handover, relay, succession, systemd, telemetry
+from furiosa.broker import handover, relay, succession, systemd, telemetry, unit
 from furiosa.broker.deathwatch import DeathWatch
 from furiosa.broker.handover import Handover
 from furiosa.broker.log import event, set_up
@@ -89,6 +89,7 @@ class Daemon:
         self._lock = lock
         self._from_exec = left
         self._wishes = _Wishes()
+        self._relay: relay.Relay | None = None
         self._helpers: list[asyncio.Task[None]] = []  # with processes of their own
 
     async def serve(self) -> None:
@@ -130,7 +131,7 @@ class Daemon:
                     idle.sessions(len(node.sessions))
                     say_ready(settings.ready_fd)
                     cards = len(node.inventory.cards)
-                    self._notifier.ready(f"{cards} cards, {len(node.sessions)} sessions")
+                    self._notifier.ready(f"{cards} cards, {len(sessions)} sessions kept")
                     loop.add_signal_handler(signal.SIGHUP, self._reload)
                     event(log, "broker.ready", socket=settings.socket, pid=os.getpid())
                     _spare_garbage_collection()
@@ -148,6 +149,9 @@ class Daemon:
         self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack, left: Handover
     ) -> None:
         settings, node = self._settings, self._node
+        watchdog = systemd.Watchdog.from_environment(os.environ)
+        if watchdog is not None:
+            group.create_task(watchdog.run(self._notifier))
         group.create_task(node.handoff.serve(self._handoff, node.recover))
         await node.handoff.serving.wait()
         with naming(f"cannot listen on {settings.socket}"):
@@ -181,9 +185,6 @@ class Daemon:
             stack.callback(metrics.close)
             self._helpers.append(group.create_task(metrics.run()))
             event(log, "metrics.listening", address=metrics.address)
-        watchdog = systemd.Watchdog.from_environment(os.environ)
-        if watchdog is not None:
-            group.create_task(watchdog.run(self._notifier))
 
     async def _serve_grpc(
         self, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack, left: Handover
@@ -198,7 +199,8 @@ class Daemon:
         if self._activated is not None:
             private = public.with_name(f"{public.name}.grpc")
             await self._grpc.start(private, 0o600)
-            group.create_task(relay.Relay(self._activated, private).run())
+            self._relay = relay.Relay(self._activated, private)
+            group.create_task(self._relay.run())
             return
         # gRPC removes the name it was told when it stops, so it is never told the public one
         await self._grpc.start(relay.aside(public), settings.mode)
@@ -241,29 +243,41 @@ class Daemon:
             await wishes.any.wait()
             wishes.any.clear()
             if wishes.replace and not wishes.leave:
+                wishes.replace = False
                 await self._replace()
-        if self._activated is not None and self._notifier.is_heard:
+        if (
+            self._activated is not None
+            and self._notifier.is_heard
+            and not await unit.is_being_stopped()
+        ):
             await self._leave_to_systemd()
         self._notifier.stopping()
         event(log, "broker.draining", leases=len(node.arbiter.leases()))
         await node.arbiter.drain(self._settings.drain_grace)
 
     async def _replace(self) -> None:
-        """Become the program that is installed now, with all sessions. Returns only if that fails."""
+        """Become the program that is installed now, with all sessions. Returns only if nothing was done."""
         event(log, "broker.replacing", sessions=len(self._node.sessions))
-        self._notifier.reloading()
         others = {LOCK: self._lock, HANDOFF: self._handoff.fileno()}
         keeper: socket | None = None
         if self._activated is not None:
             others[GRPC] = self._activated.fileno()
         else:
-            keeper = relay.listen_over(self._settings.socket, self._settings.mode, self._share)
+            try:
+                keeper = relay.listen_over(self._settings.socket, self._settings.mode, self._share)
+            except OSError as exc:
+                event(log, "broker.not_replaced", logging.ERROR, cause=exc)
+                return
             others[KEEPER] = keeper.fileno()
+        self._notifier.reloading()
+        noted = _noted_signals()
         await self._quiesce()
         successor = succession.pack(self._node.handoff, others)
         self._flush()
+        if self._wishes.leave:
+            noted.append(signal.SIGTERM)  # the successor, for all are with it
         try:
-            handover.exec_with(successor, sys.executable, sys.orig_argv, os.environ)
+            handover.exec_with(successor, sys.executable, sys.orig_argv, os.environ, noted)
         except OSError as exc:
             event(log, "broker.not_replaced", logging.ERROR, cause=exc)
             self._lines.flush()
@@ -283,6 +297,8 @@ class Daemon:
 
     async def _quiesce(self) -> None:
         """Nothing is under way any more, no process of ours is left, and every client knows."""
+        if self._relay is not None:
+            self._relay.suspend()
         await self._node.handoff.suspend()
         await self._grpc.stop(GRPC_GRACE)
         await self._node.network.stop(GRPC_GRACE)
@@ -292,12 +308,23 @@ class Daemon:
             await asyncio.wait(self._helpers)
         self._node.tell_that_workers_end("the broker was replaced")
         await self._node.pool.stop()
+        await self._node.arbiter.freeze()
 
     def _flush(self) -> None:
         self._node.audit.close()
         self._node.journal.close()
         event(log, "broker.left")
         self._lines.flush()
+
+
+def _noted_signals() -> list[int]:
+    """SIGTERM and SIGINT from now on, also those that come when the loop does not run any more."""
+    loop = asyncio.get_running_loop()
+    noted: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, noted.append, number)
+        signal.signal(number, lambda number, _: noted.append(number))
+    return noted
 
 
 @contextlib.asynccontextmanager

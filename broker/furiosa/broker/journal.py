@@ -28,7 +28,7 @@ from furiosa.common.views import LeaseState
 
 log = logging.getLogger(__name__)
 
-VERSION: Final = 2
+VERSION: Final = 3
 _encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 COMPACT_AT_BYTES: Final = 4 * 1024 * 1024  # and twice the size that it had after the last time
 
@@ -92,7 +92,8 @@ class Record:
                 "ttl": lease.terms.time_to_live,
                 "linger": lease.terms.linger,
                 "since": lease.granted_at,
-                "expires": None if math.isinf(lease.expires_at) else lease.expires_at,
+                "expires": _finite(lease.expires_at),
+                "ends": _finite(lease.ends_at),
                 "owner": [owner.pid, owner.uid, owner.gid, owner.start_time_ticks, owner.key],
                 "granted": self.granted_at,
                 "secret": self.secret,
@@ -109,7 +110,6 @@ class Record:
         lease = Lease(values["lease"], 0, (), LeaseState.ENDED, cause=values["cause"])
         owner, weight, granted, secret = ProcessMark(0, 0, 0, 0, 0), 1.0, 0.0, ""
         if not ended:
-            expires = values["expires"]
             lease = replace(
                 lease,
                 holder=int(values["holder"]),
@@ -119,7 +119,8 @@ class Record:
                 priority=int(values["priority"]),
                 terms=Terms(values["ttl"], float(values["linger"])),
                 granted_at=float(values["since"]),
-                expires_at=math.inf if expires is None else float(expires),
+                expires_at=_time(values["expires"]),
+                ends_at=_time(values["ends"]),
             )
             owner = ProcessMark(*map(int, values["owner"]))
             weight, granted = float(values["weight"]), float(values["granted"])
@@ -255,6 +256,15 @@ def boot_id() -> str:
 
 def now() -> float:
     return time.time()
+
+
+def _finite(seconds: float) -> float | None:
+    """JSON has no infinity."""
+    return None if math.isinf(seconds) else seconds
+
+
+def _time(seconds: float | None) -> float:
+    return math.inf if seconds is None else float(seconds)
 
 
 def _line(values: dict[str, Any]) -> bytes:

@@ -117,12 +117,13 @@ class Node:
                 dropped_log_lines=dropped_log_lines,
             )
         )
+        observer = Everybody(self.audit, self.metrics)
         rules = Rules(Policy(settings.placement), settings.aging, settings.recall_grace)
         self.arbiter = Arbiter(
             LeaseTable(self._lease_cards, lambda: secrets.token_hex(6), rules),
             self.journal,
             Workers(self._stop_workers, self.pool.detach_queues),
-            Everybody(self.audit, self.metrics),
+            observer,
             clock=time.monotonic,
             changes=self.changes,
         )
@@ -143,6 +144,7 @@ class Node:
                 self.sessions,
                 self.tenancy,
                 self.changes,
+                observer.refused,
                 max_linger=settings.max_linger,
             ).methods,
             **AdminService(

@@ -5,13 +5,15 @@ from typing import Final, Protocol
 
 from furiosa.broker.audit import AuditLog, who
 from furiosa.broker.grants import Grant
-from furiosa.broker.lease import Claim, Lease
+from furiosa.broker.lease import Lease
+from furiosa.broker.lease.states import NOBODY
 from furiosa.broker.log import event
 from furiosa.broker.metrics import Metrics
 from furiosa.broker.sessions import Session
 from furiosa.common.errors import FuriosaError
 from furiosa.common.selector import DeviceSpec
 from furiosa.common.status import reason_of
+from furiosa.common.views import LeaseState
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +23,7 @@ class Observer(Protocol):
 
     def granted(self, lease: Lease, grant: Grant, waited: float) -> None: ...
     def refused(
-        self, session: Session, spec: DeviceSpec, claim: Claim, error: FuriosaError
+        self, session: Session, spec: DeviceSpec, tenant: str, error: FuriosaError
     ) -> None: ...
     def changed(self, before: Lease, lease: Lease, grant: Grant) -> None: ...
     def ended(self, lease: Lease, grant: Grant, held: float) -> None: ...
@@ -44,15 +46,13 @@ class Log:
             waited=f"{waited:.3f}",
         )
 
-    def refused(
-        self, session: Session, spec: DeviceSpec, claim: Claim, error: FuriosaError
-    ) -> None:
+    def refused(self, session: Session, spec: DeviceSpec, tenant: str, error: FuriosaError) -> None:
         event(
             log,
             "lease.refused",
             spec=spec,
             pid=session.owner.pid,
-            tenant=claim.tenant,
+            tenant=tenant,
             reason=reason_of(type(error)),
             cause=error,
         )
@@ -60,7 +60,7 @@ class Log:
     def changed(self, before: Lease, lease: Lease, grant: Grant) -> None:
         level = logging.DEBUG if before.state is lease.state else logging.INFO
         pid = grant.owner.pid
-        event(log, f"lease.{lease.state.value}", level, lease=lease.id, pid=pid, cause=lease.cause)
+        event(log, _change(before, lease), level, lease=lease.id, pid=pid, cause=lease.cause)
 
     def ended(self, lease: Lease, grant: Grant, held: float) -> None:
         event(
@@ -97,16 +97,14 @@ class Everybody(Log):
         if self._audit.is_kept:
             self._audit.record("lease.granted", **_facts(lease, grant), waited=round(waited, 6))
 
-    def refused(
-        self, session: Session, spec: DeviceSpec, claim: Claim, error: FuriosaError
-    ) -> None:
-        super().refused(session, spec, claim, error)
+    def refused(self, session: Session, spec: DeviceSpec, tenant: str, error: FuriosaError) -> None:
+        super().refused(session, spec, tenant, error)
         reason = reason_of(type(error))
         self._metrics.refused(reason)
         self._audit.record(
             "lease.refused",
             **who(session.owner.view),
-            tenant=claim.tenant,
+            tenant=tenant,
             spec=str(spec),
             reason=reason,
             cause=str(error),
@@ -115,9 +113,7 @@ class Everybody(Log):
     def changed(self, before: Lease, lease: Lease, grant: Grant) -> None:
         super().changed(before, lease, grant)
         if before.state is not lease.state or before.holder != lease.holder:
-            self._audit.record(
-                f"lease.{lease.state.value}", **_facts(lease, grant), cause=lease.cause
-            )
+            self._audit.record(_change(before, lease), **_facts(lease, grant), cause=lease.cause)
 
     def ended(self, lease: Lease, grant: Grant, held: float) -> None:
         super().ended(lease, grant, held)
@@ -146,6 +142,13 @@ _CLASSES: Final = (  # how a cause begins, and what it counts as
     ("preempted", "preempted"),
     ("npu", "device"),
 )
+
+
+def _change(before: Lease, lease: Lease) -> str:
+    """`lease.granted` is said once of a lease, by the grant."""
+    if lease.holder not in (NOBODY, before.holder):
+        return "lease.resumed" if before.holder == NOBODY else "lease.handed"
+    return "lease.renewed" if lease.state is LeaseState.GRANTED else f"lease.{lease.state.value}"
 
 
 def _class_of(cause: str) -> str:

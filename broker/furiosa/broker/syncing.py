@@ -4,6 +4,7 @@ With `Sync.ALWAYS` many grants share one fsync: those that come while one is run
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -46,7 +47,7 @@ class Syncing:
         """Until nothing is held back by an fsync."""
         while self._running is not None:
             told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._held.append(lambda _, told=told: told.set_result(None))
+            self._held.append(functools.partial(_tell, told))
             await told
 
     def _start(self) -> None:
@@ -84,3 +85,7 @@ class Syncing:
         if self._held:
             self._running = []
             self._start()
+
+
+def _tell(told: "asyncio.Future[None]", _: OSError | None) -> None:
+    told.set_result(None)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from furiosa.broker.lease import Claim, Effect, Lease, Rules
+from furiosa.broker.lease import Claim, Effect, Lease
 from furiosa.broker.lease.fairness import HALF_LIFE, MAX_LEFT, Shares
 from furiosa.broker.lease.states import Quiesced, Released
 from support.lease_tables import Driver, card, leases
@@ -119,7 +119,7 @@ class Crowd:
     """Tenants whose clients ask in a circle: each holds for `hold` seconds, then asks again."""
 
     def __init__(self, spec: str, cards: int, hold: float = 1.0) -> None:
-        self.driver = Driver(*map(card, range(cards)), rules=Rules(aging=math.inf))
+        self.driver = Driver(*map(card, range(cards)))
         self.spec = spec
         self.hold = hold
         self.used: dict[str, float] = {}  # core-seconds, by tenant
@@ -164,7 +164,7 @@ BY_WEIGHT = {"a": pytest.approx(1 / 7, rel=0.03), "b": pytest.approx(2 / 7, rel=
     [("npu:0:0", 1, 5), ("warboy*1", 4, 20)],
     ids=["one core", "8 cores"],
 )
-@pytest.mark.parametrize("hold", [1.0, 600.0])
+@pytest.mark.parametrize("hold", [1.0, 10.0])
 def test_shares_of_core_seconds_converge_to_the_weights(
     spec: str, cards: int, clients: int, hold: float
 ) -> None:

@@ -158,6 +158,16 @@ def test_reserved_cores_are_left_alone_and_the_reservation_is_not_changed(policy
     assert reserved.of(cards.by_npu[1]) == 0
 
 
+def test_several_files_of_a_card_may_leave_together() -> None:
+    cards = used(cards=(card(0, 4), card(1)))
+    reserved = Reserved(cards)
+    files = [DeviceFile.parse(name) for name in ("npu0pe0", "npu0pe2", "npu1pe1")]
+    reserved.leave(files)
+    for file in files:
+        cards.take(file, "l")
+    assert reserved.levels == cards.with_free == [0, 0b10, 0b01, 0, 0]
+
+
 def hold(cards: Cards, spec: str, reserved: Reserved) -> bool:
     return placement.hold(cards, Ordered.of(DeviceSpec.parse(spec)), cards.everywhere, reserved)
 

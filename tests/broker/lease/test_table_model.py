@@ -170,12 +170,11 @@ class History:
                 self.give_back(lease)
             case ForeignHeld(files):
                 model.foreign = files
-            case Closed(npu, role, reason, _) if npu in model.cards:
+            case Closed(npu, role, reason, _):
                 roles = model.closed.setdefault(npu, set())
                 roles.discard(role) if reason is None else roles.add(role)
             case CardsChanged(cards, _):
                 model.cards = {c.npu: c for c in cards}
-                model.closed = {npu: r for npu, r in model.closed.items() if npu in model.cards}
 
     def forget(self, request: int) -> None:
         for waiting in self.model.line:

@@ -11,6 +11,7 @@ from furiosa.broker.lease.placement import Ordered
 from furiosa.broker.lease.states import (
     Busy,
     Cancelled,
+    CardsChanged,
     Elapsed,
     Granted,
     HolderGone,
@@ -102,6 +103,22 @@ def test_time_alone_is_looked_at_only_while_there_is_something_to_give() -> None
     assert driver.table.next_deadline() == math.inf, "nothing is"
     assert driver.end(lease) == [small]
     assert driver.table.next_deadline() == math.inf, "nobody waits"
+
+
+@pytest.mark.parametrize("tenants", ["aaa", "abc"])
+@pytest.mark.parametrize("cards", [(5,), (1, 5)])
+def test_who_has_waited_in_a_broker_before_is_where_he_was(
+    tenants: str, cards: tuple[int, ...]
+) -> None:
+    """Also when the cards change, and with them their places."""
+    driver = Driver(card(5))
+    lease = driver.grant("npu:5", Claim("other"))
+    driver.now = 100.0
+    spec = DeviceSpec.parse("npu:5")
+    for request, (tenant, waited) in enumerate(zip(tenants, (3.0, 9.0, 6.0), strict=True)):
+        driver.handle(Requested(request, 1, spec, math.inf, Claim(tenant), waited=waited))
+    driver.handle(CardsChanged(tuple(map(card, cards)), 1.0))
+    assert served_in_order(driver, lease) == [1, 2, 0]
 
 
 # Leaving the line

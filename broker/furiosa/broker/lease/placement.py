@@ -6,6 +6,7 @@ that whole cards stay whole; `SPREAD` takes the emptiest card, so that tenants s
 """
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from furiosa.broker.lease.cards import Cards, Slot
@@ -48,11 +49,18 @@ class Reserved:
         return slot.free & ~self._bits.get(slot.place, 0)
 
     def add(self, slot: Slot, cores: int) -> None:
-        self.leave(slot, cores)
+        self._lower(slot, cores)
         self._bits[slot.place] = self._bits.get(slot.place, 0) | cores
 
-    def leave(self, slot: Slot, cores: int) -> None:
+    def leave(self, files: Iterable[DeviceFile]) -> None:
         """They are about to be no longer free."""
+        cores: dict[int, int] = {}  # by card
+        for file in files:
+            cores[file.npu] = cores.get(file.npu, 0) | self._cards.by_npu[file.npu].named[file]
+        for npu, bits in cores.items():
+            self._lower(self._cards.by_npu[npu], bits)
+
+    def _lower(self, slot: Slot, cores: int) -> None:
         left = self.left(slot)
         before, after = left.bit_count(), (left & ~cores).bit_count()
         if before != after:

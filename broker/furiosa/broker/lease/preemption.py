@@ -7,6 +7,7 @@ for a request until what it awaits has ended.
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -36,6 +37,8 @@ class Preemptors:
 
     def __init__(self) -> None:
         self._plans: dict[int, _Plan] = {}
+        self._priorities: dict[int, int] = {}
+        self._counts: Counter[int] = Counter()  # of each priority
 
     def __len__(self) -> int:
         return len(self._plans)
@@ -43,11 +46,22 @@ class Preemptors:
     def __iter__(self) -> Iterator[int]:
         return iter(self._plans)
 
-    def add(self, request: int) -> None:
+    @property
+    def highest(self) -> float:
+        """The highest priority of any; -inf when there is none."""
+        return max(self._counts, default=-math.inf)
+
+    def add(self, request: int, priority: int) -> None:
         self._plans[request] = _Plan()
+        self._priorities[request] = priority
+        self._counts[priority] += 1
 
     def discard(self, request: int) -> None:
-        self._plans.pop(request, None)
+        if self._plans.pop(request, None) is not None:
+            priority = self._priorities.pop(request)
+            self._counts[priority] -= 1
+            if not self._counts[priority]:
+                del self._counts[priority]
 
     def plan_anew(self) -> None:
         """The places of the cards have changed."""

@@ -7,6 +7,7 @@ to give, which in a busy node is at once.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -82,12 +83,14 @@ class LeaseTable:
         self._leases: dict[str, Lease] = {}  # those that have not ended, oldest first
         self._by_holder: dict[int, set[str]] = {}
         self._foreign: frozenset[DeviceFile] = frozenset()
+        self._closed_cards: dict[int, dict[str, str]] = {}  # also those that are not there
         self._line = WaitingLine(rules.aging)
         self._shares = Shares()
         self._lease_deadlines: Deadlines[str] = Deadlines()
         self._request_deadlines: Deadlines[int] = Deadlines()
         self._next_turn = math.inf  # when the order of those who wait may have changed by itself
         self._preemptors = Preemptors()
+        self._priorities: Counter[int] = Counter()  # of the leases
         self._draining = False
 
     @property
@@ -115,8 +118,7 @@ class LeaseTable:
 
     def closed(self, npu: int) -> dict[str, str]:
         """Why nothing of the card is granted, by role; empty when it is open."""
-        slot = self._cards.by_npu.get(npu)
-        return {} if slot is None else dict(slot.closed)
+        return dict(self._closed_cards.get(npu, {}))
 
     def next_deadline(self) -> float:
         """When `Elapsed` has work to do; inf: never."""
@@ -208,7 +210,7 @@ class LeaseTable:
         self._set_next_turn(now)
         yield Queued(event.request)
         if event.claim.may_preempt:
-            self._preemptors.add(event.request)
+            self._preemptors.add(event.request, event.priority)
             yield from self._preempt(now)
 
     def _reach(self, spec: Ordered, claim: Claim) -> int:
@@ -273,9 +275,7 @@ class LeaseTable:
                     # its own tenant is in the way: others need not wait for that
                     in_vain.add(waiter.group)
                 elif files is not None:
-                    for file in files:
-                        slot = self._cards.by_npu[file.npu]
-                        reserved.leave(slot, slot.named[file])
+                    reserved.leave(files)
                     self._forget(waiter.requested.request, now)
                     yield self._grant(waiter.requested, files, waiter.since, now)
                 elif not placement.hold(self._cards, spec, allowed, reserved):
@@ -306,8 +306,8 @@ class LeaseTable:
 
     def _preempt(self, now: float) -> Iterator[Effect]:
         """Recall what those who may preempt need, and no more than they need."""
-        if not self._preemptors:
-            return
+        if self._preemptors.highest <= min(self._priorities, default=math.inf):
+            return  # nobody is less important than any of them
 
         def may(waiter: Waiter) -> bool:
             claim = waiter.requested.claim
@@ -353,6 +353,7 @@ class LeaseTable:
         for file in lease.files:
             self._cards.take(file, lease.id)
         self._shares.hold(lease.tenant, weight, lease.cores, now)
+        self._priorities[lease.priority] += 1
         self._put(lease)
 
     def _put(self, lease: Lease) -> None:
@@ -391,6 +392,9 @@ class LeaseTable:
         self._lease_deadlines.drop(lease_id)
         for file in lease.files:
             self._cards.give_back(file)
+        self._priorities[lease.priority] -= 1
+        if not self._priorities[lease.priority]:
+            del self._priorities[lease.priority]
         self._shares.hold(lease.tenant, None, -lease.cores, now)
         yield Ended(ended, now - lease.granted_at)
         yield from self._settle(now)
@@ -424,11 +428,9 @@ class LeaseTable:
     # Cards
 
     def _cards_changed(self, event: CardsChanged, now: float) -> Iterator[Effect]:
-        before, self._cards = self._cards, Cards(event.cards)
-        self._pristine = Cards(event.cards)
+        self._cards, self._pristine = Cards(event.cards), Cards(event.cards)
         for slot in self._cards.slots:
-            old = before.by_npu.get(slot.card.npu)
-            for role, reason in () if old is None else old.closed.items():
+            for role, reason in self.closed(slot.card.npu).items():
                 self._cards.close(slot, role, reason)
         for lease in self.leases:
             for file in lease.files:
@@ -451,6 +453,10 @@ class LeaseTable:
         yield from self._settle(now)
 
     def _closed(self, event: Closed, now: float) -> Iterator[Effect]:
+        roles = self._closed_cards.setdefault(event.npu, {})
+        roles.pop(event.role, None)
+        if event.reason is not None:
+            roles[event.role] = event.reason
         slot = self._cards.by_npu.get(event.npu)
         if slot is None:
             return
@@ -500,5 +506,6 @@ class LeaseTable:
             assert self._shares.cores(tenant) == count, f"{tenant} has {count} cores"
         held = {id for ids in self._by_holder.values() for id in ids}
         assert held == {x.id for x in self._leases.values() if x.holder != NOBODY}
+        assert self._priorities == Counter(lease.priority for lease in self._leases.values())
         assert set(self._preemptors) <= {waiter.requested.request for waiter in self._line}
         assert not (self._draining and len(self._line)), "waiters outlive the drain"

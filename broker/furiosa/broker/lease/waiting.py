@@ -1,21 +1,27 @@
 """The queue of requests that wait, and whose turn it is.
 
 Order: rank, then the tenant's share, then first come. Rank is a request's priority, one higher for
-every `aging` seconds that it has waited, so that nobody waits for ever behind the important. Within a
-tenant and a priority it is first come, first served.
+every `aging` seconds that it has waited, up to the highest priority in the line: so nobody waits for ever
+behind the important, and among equals it is the share that counts and not the time. Beyond that it still
+rises, `PATIENCE` times slower: so nobody waits for ever behind those who have less. Within a tenant and a
+priority it is first come, first served.
 """
 
 import heapq
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from furiosa.broker.lease.fairness import Shares
 from furiosa.broker.lease.placement import Ordered
 from furiosa.broker.lease.states import Claim, Requested
 
+PATIENCE: Final = 20
+
 Kind = tuple[Ordered, int]  # those of a kind can be served by the same files
 Group = tuple[Claim, int, Kind]  # also of one tenant, and of equal priority
+_Turn = tuple[int, tuple[float, float], float, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +33,9 @@ class Waiter:
     since: float
     number: int
 
-    def rank(self, now: float, aging: float) -> int:
-        return self.requested.priority + int((now - self.since) / aging)
+    def rank(self, now: float, aging: float, highest: int) -> int:
+        steps = int((now - self.since) / aging)
+        return min(self.requested.priority + steps, highest) + steps // PATIENCE
 
     @property
     def kind(self) -> Kind:
@@ -63,15 +70,18 @@ class WaitingLine:
     ) -> Waiter:
         waiter = Waiter(requested, spec, allowed, cores, since, next(self._numbers))
         self._waiters[requested.request] = waiter
-        self._groups.setdefault(waiter.group, {})[requested.request] = waiter
+        self._join_group(waiter)
         return waiter
 
     def replace(self, waiter: Waiter) -> None:
-        """A changed copy; it becomes the last of its group."""
-        request = waiter.requested.request
-        self._leave_group(self._waiters[request])
-        self._waiters[request] = waiter
-        self._groups.setdefault(waiter.group, {})[request] = waiter
+        """A changed copy in the same place."""
+        before = self._waiters[waiter.requested.request]
+        self._waiters[waiter.requested.request] = waiter
+        if before.group == waiter.group:
+            self._groups[waiter.group][waiter.requested.request] = waiter
+        else:
+            self._leave_group(before)
+            self._join_group(waiter)
 
     def remove(self, request: int) -> Waiter | None:
         """None: it does not wait."""
@@ -79,6 +89,13 @@ class WaitingLine:
         if waiter is not None:
             self._leave_group(waiter)
         return waiter
+
+    def _join_group(self, waiter: Waiter) -> None:
+        group = self._groups.setdefault(waiter.group, {})
+        last = next(reversed(group.values()), None)
+        group[waiter.requested.request] = waiter
+        if last is not None and last.since > waiter.since:  # it waited in a broker before
+            self._groups[waiter.group] = dict(sorted(group.items(), key=lambda x: x[1].since))
 
     def _leave_group(self, waiter: Waiter) -> None:
         group = self._groups[waiter.group]
@@ -94,24 +111,28 @@ class WaitingLine:
         What is granted meanwhile counts at once for its tenant's next. A waiter about whom `still` says
         no is left out, and with him those behind him in his group.
         """
-        heap: list[tuple[int, tuple[float, float], int, Waiter, Iterator[Waiter]]] = []
+        heap: list[tuple[_Turn, Waiter, Iterator[Waiter]]] = []
+
+        highest = max((priority for _, priority, _ in self._groups), default=0)
+
+        def turn(waiter: Waiter) -> _Turn:
+            share = shares.rank(waiter.requested.claim.tenant, now)
+            return -waiter.rank(now, self.aging, highest), share, waiter.since, waiter.number
 
         def push(waiter: Waiter, behind: Iterator[Waiter]) -> None:
-            rank = -waiter.rank(now, self.aging)
-            share = shares.rank(waiter.requested.claim.tenant, now)
-            heapq.heappush(heap, (rank, share, waiter.number, waiter, behind))
+            heapq.heappush(heap, (turn(waiter), waiter, behind))
 
         for members in self._groups.values():
             if still(next(iter(members.values()))):
                 behind = iter(tuple(members.values()))
                 push(next(behind), behind)
         while heap:
-            rank, share, number, waiter, behind = heapq.heappop(heap)
+            place, waiter, behind = heapq.heappop(heap)
             if not still(waiter):
                 continue
-            current = shares.rank(waiter.requested.claim.tenant, now)
-            if current != share:  # another of the tenant's groups was served since it was pushed
-                heapq.heappush(heap, (rank, current, number, waiter, behind))
+            if turn(waiter) != place:
+                # another group of its tenant was served since it was pushed
+                push(waiter, behind)
                 continue
             yield waiter
             following = next(behind, None)

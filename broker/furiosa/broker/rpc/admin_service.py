@@ -10,10 +10,11 @@ from furiosa.broker.audit import who
 from furiosa.broker.log import event
 from furiosa.broker.rpc.lease_service import seconds_of
 from furiosa.broker.rpc.methods import Call, Method, Unary
+from furiosa.broker.sessions import Session
 from furiosa.broker.tenancy import Tenancy
 from furiosa.broker.tenants.file import TenantsFile
 from furiosa.broker.tenants.parse import BadTenants
-from furiosa.common.errors import BadArgument, UnknownDevice
+from furiosa.common.errors import BadArgument, NotAllowed, UnknownDevice
 from furiosa.common.wire import lease_to_wire
 from furiosa.proto.broker.v1 import admin_pb2 as pb
 
@@ -96,11 +97,18 @@ class AdminService:
 
     def _authorize(self, call: Call, what: str, **fields: object) -> None:
         session = call.need_session()
-        policy = self._tenancy.need_admin(session, what)
-        view = session.owner.view
         act = call.method.partition("/")[2].lower()
-        event(log, f"admin.{act}", pid=view.pid, uid=view.uid, tenant=policy.name, **fields)
-        self._audit(f"admin.{act}", **who(view), tenant=policy.name, **fields)
+        try:
+            policy = self._tenancy.need_admin(session, what)
+        except NotAllowed as exc:
+            self._note("admin.refused", session, exc.tenant, act=act, **fields)
+            raise
+        self._note(f"admin.{act}", session, policy.name, **fields)
+
+    def _note(self, name: str, session: Session, tenant: str, **fields: object) -> None:
+        view = session.owner.view
+        event(log, name, pid=view.pid, uid=view.uid, tenant=tenant, **fields)
+        self._audit(name, **who(view), tenant=tenant, **fields)
 
     def _close(self, npu: int, reason: str) -> None:
         self._check_card(npu)

@@ -14,10 +14,18 @@ from furiosa.broker.changes import Changes
 from furiosa.broker.lease import Terms
 from furiosa.broker.owners import descends
 from furiosa.broker.rpc.methods import Call, Method, Prompt, ServerStream
-from furiosa.broker.sessions import Sessions
+from furiosa.broker.sessions import Session, Sessions
 from furiosa.broker.tenancy import Tenancy, claim_of
-from furiosa.common.errors import BadArgument, LimitExceeded, NotAllowed
-from furiosa.common.selector import DeviceSpec
+from furiosa.broker.tenants.policy import TenantPolicy
+from furiosa.common.errors import (
+    BadArgument,
+    BadDeviceSpec,
+    FuriosaError,
+    LimitExceeded,
+    NotAllowed,
+    RateLimited,
+)
+from furiosa.common.selector import Counted, DeviceSpec
 from furiosa.common.views import LeaseOverview, QueuedNotice, WaiterView
 from furiosa.common.wire import lease_to_wire, overview_to_wire
 from furiosa.proto.broker.v1 import leases_pb2 as pb
@@ -28,7 +36,10 @@ FOR_EVER_SECONDS: Final = 10 * 365 * 24 * 3600  # a wait limit from here on has 
 
 
 class LeaseService:
-    """`max_linger` bounds how long a lease may outlive its connection, in seconds."""
+    """`on_refused` is told what a tenant's rules refuse before the arbiter is asked.
+
+    `max_linger` bounds how long a lease may outlive its connection, in seconds.
+    """
 
     def __init__(
         self,
@@ -36,6 +47,7 @@ class LeaseService:
         sessions: Sessions,
         tenancy: Tenancy,
         changes: Changes,
+        on_refused: Callable[[Session, DeviceSpec, str, FuriosaError], None],
         *,
         max_linger: float,
     ) -> None:
@@ -43,6 +55,7 @@ class LeaseService:
         self._sessions = sessions
         self._tenancy = tenancy
         self._changes = changes
+        self._on_refused = on_refused
         self._max_linger = max_linger
 
     @property
@@ -61,15 +74,16 @@ class LeaseService:
         self, request: pb.AcquireRequest, call: Call
     ) -> "pb.AcquireResponse | asyncio.Future[Message]":
         session = call.need_session()
-        again = call.waited > 0  # of a broker before; it counted there
-        policy = self._tenancy.policy(session) if again else self._tenancy.ask(session)
         spec = DeviceSpec.parse(request.device_spec)
+        if any(isinstance(item, Counted) and item.count == 0 for item in spec.items):
+            raise BadDeviceSpec(request.device_spec, "a count of 0 asks for no device")
+        try:
+            policy, priority = self._allowed(request, call)
+        except (NotAllowed, RateLimited) as exc:
+            self._on_refused(session, spec, exc.tenant, exc)
+            raise
         limit = seconds_of("wait_limit", request.wait_limit)
         wait = math.inf if limit >= FOR_EVER_SECONDS else max(0.0, limit - call.waited)
-        priority = request.priority if request.HasField("priority") else policy.priority
-        if priority > policy.max_priority:
-            what = f"ask for priority {priority}, its highest is {policy.max_priority}"
-            raise NotAllowed(policy.name, what)
         linger = seconds_of("linger", request.linger)
         if linger > self._max_linger:
             raise LimitExceeded("linger in seconds", math.ceil(linger), int(self._max_linger))
@@ -93,6 +107,17 @@ class LeaseService:
             return _acquired(answer.result())
         call.undo = functools.partial(self._arbiter.withdraw, answer)
         return _converted(answer, _acquired, call.undo)
+
+    def _allowed(self, request: pb.AcquireRequest, call: Call) -> tuple[TenantPolicy, int]:
+        """Under which policy, and with what priority. Raises: NotAllowed, RateLimited."""
+        session = call.need_session()
+        again = call.waited > 0  # of a broker before; it counted there
+        policy = self._tenancy.policy(session) if again else self._tenancy.ask(session)
+        priority = request.priority if request.HasField("priority") else policy.priority
+        if priority > policy.max_priority:
+            what = f"ask for priority {priority}, its highest is {policy.max_priority}"
+            raise NotAllowed(policy.name, what)
+        return policy, priority
 
     def release(
         self, request: pb.ReleaseRequest, call: Call
