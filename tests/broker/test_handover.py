@@ -109,7 +109,8 @@ session, pidfd = os.dup(0), os.pidfd_open(os.getpid())
 state = BrokerState((SavedSession(7, "t", "test", 1, 0, 0, 1, 99, "s7", "p7"),))
 left = collect({"s7": session, "p7": pidfd, "stray": os.dup(pidfd)}, state)
 signal.signal(signal.SIGHUP, lambda *_: None)
-exec_with(left, sys.executable, [sys.executable, "-c", sys.argv[1]], os.environ)
+program = [sys.executable, "-c", sys.argv[1]]
+exec_with(left, sys.executable, program, os.environ, [signal.SIGTERM, signal.SIGTERM])
 """
 SUCCESSOR = """
 import os, signal, socket
@@ -120,6 +121,7 @@ left = from_environment(os.environ)
 descriptor = left.take(saved.socket)
 heard = []
 signal.signal(signal.SIGHUP, lambda *_: heard.append("hup"))
+signal.signal(signal.SIGTERM, lambda *_: heard.append("term"))
 release_signals()
 said = [saved.id, sorted(left.descriptors), VARIABLE in os.environ, os.get_inheritable(descriptor), heard]
 socket.socket(fileno=descriptor).sendall(repr(said).encode())
@@ -134,7 +136,7 @@ def test_a_connection_outlives_the_program_that_took_it() -> None:
         )
         theirs.close()
         ours.settimeout(20)
-        assert ours.recv(4096) == b"[7, ['p7'], False, False, ['hup']]"
+        assert ours.recv(4096) == b"[7, ['p7'], False, False, ['hup', 'term']]"
         assert ours.recv(1) == b""
         assert process.wait() == 0
 

@@ -366,3 +366,29 @@ async def test_the_place_of_grpc_is_changed_twice_and_nobody_is_refused(
     assert keeper.fileno() == -1
     await new.stop(None)
     assert path.is_socket()
+
+
+async def test_a_suspended_relay_leaves_who_comes_to_the_next_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "_user_of", socket.socket.fileno)  # each is another one
+    path = folder / "p"
+    listener = listen_over(path, 0o600)
+    async with serving(folder / "t", echo):
+        first, second = Relay(listener, folder / "t", 2), Relay(listener, folder / "t")
+        first.start()
+        early = [await asyncio.open_unix_connection(path) for _ in range(2)]
+        for reader, writer in early:
+            writer.write(b"early")
+            assert await reader.readexactly(5) == b"early"
+        first.suspend()
+        late_reader, late_writer = await asyncio.open_unix_connection(path)
+        late_writer.write(b"late")
+        for _, writer in early:  # there would be room now
+            await closed(writer)
+        await first.ended()
+        second.start()
+        assert await late_reader.readexactly(4) == b"late"
+        await closed(late_writer)
+        await second.ended()
+        second.close()

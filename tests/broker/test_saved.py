@@ -1,9 +1,10 @@
 import json
+import math
 from typing import Any
 
 import pytest
 
-from furiosa.broker.saved import BadState, BrokerState, SavedFrame, SavedSession
+from furiosa.broker.saved import BadState, BrokerState, SavedCall, SavedFrame, SavedSession
 
 SESSION = SavedSession(
     id=7,
@@ -18,6 +19,10 @@ SESSION = SavedSession(
     pidfd="p7",
     memory="m7",
     thread_id=4242,
+    pending=(
+        SavedCall(123.25, SavedFrame(b"acquire")),
+        SavedCall(124.0, SavedFrame(b"load", ("c7.0",))),
+    ),
     received=SavedFrame(b"\0\xff", ("r7.0",)),
     unsent=(SavedFrame(b"half", ()), SavedFrame(b"whole", ("u7.0", "u7.1"))),
 )
@@ -31,7 +36,7 @@ def test_what_is_saved_is_what_is_read() -> None:
 
 
 def test_a_session_knows_all_its_descriptors() -> None:
-    assert SESSION.descriptors == ("s7", "p7", "m7", "r7.0", "u7.0", "u7.1")
+    assert SESSION.descriptors == ("s7", "p7", "m7", "c7.0", "r7.0", "u7.0", "u7.1")
     assert PLAIN.descriptors == ("s8", "p8")
 
 
@@ -60,6 +65,9 @@ def changed(**values: Any) -> bytes:
         (changed(pid=True), "sessions: pid: True, expected a number"),
         (changed(client=None), "sessions: client: None, expected text"),
         (changed(received={"data": "?", "descriptors": []}), "received: data: expected base64"),
+        (changed(pending=[{"since": "x", "frame": {}}]), "pending: since: 'x', expected seconds"),
+        (changed(pending=[{"since": math.nan, "frame": {}}]), "since: nan, expected seconds"),
+        (changed(pending=[{"since": 1}]), "pending: since: expected since, frame"),
         (changed(pidfd="s7"), "two places for one descriptor"),
     ],
 )

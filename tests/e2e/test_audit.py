@@ -21,6 +21,7 @@ from support.daemon import BROKER, Daemon
 from support.waiting import until
 
 PE0, PE1 = DeviceSpec.parse("npu:0:0"), DeviceSpec.parse("npu:0:1")
+TENANT = f"uid:{os.getuid()}"
 ON_TMPFS = 'mount -t tmpfs -o size={size} tmpfs {folder} && exec "$@"'
 
 
@@ -96,7 +97,7 @@ def test_grants_refusals_revocations_and_ends_are_written_down_with_their_facts(
     found = records(daemon.folder / "audit")
     times = [record.pop("at") for record in found]
     assert times == sorted(times)
-    held = {"tenant": "uid:0", "lease": lease, "devices": ["npu0pe0"]}
+    held = {"tenant": TENANT, "lease": lease, "devices": ["npu0pe0"]}
     first, second = ({"pid": client.pid, "uid": os.getuid()} for client in (owner, other))
     me = {"pid": os.getpid(), "uid": os.getuid()}
     cause = "revoked by an administrator: an audit"
@@ -104,10 +105,10 @@ def test_grants_refusals_revocations_and_ends_are_written_down_with_their_facts(
     assert (
         found[1].pop("cause").startswith("Device npu:0:0 found but still in use: npu0pe0 is held")
     )
-    refused = {"tenant": "uid:0", "spec": "npu:0:0", "reason": "DEVICE_BUSY"}
+    refused = {"tenant": TENANT, "spec": "npu:0:0", "reason": "DEVICE_BUSY"}
     assert found[1] == {"event": "lease.refused", **me, **refused}
     assert found[2] == {"event": "lease.handed", **second, **held, "cause": ""}
-    assert found[3] == {"event": "admin.revoke", **me, "tenant": "uid:0", "lease": lease}
+    assert found[3] == {"event": "admin.revoke", **me, "tenant": TENANT, "lease": lease}
     assert found[4] == {"event": "lease.recalled", **second, **held, "cause": cause}
     ended = {"cause": "released by its owner", "held": found[5]["held"]}
     assert found[5] == {"event": "lease.ended", **second, **held, **ended}
@@ -172,7 +173,7 @@ async def test_without_room_for_the_journal_nothing_is_granted_and_nobody_is_hur
             assert "reason=NOT_RECORDED" in daemon.log
             other.ask(f"connection.release({kept!r})")
             (seen / "filler").unlink()
-            lease = connection.acquire(DeviceSpec.parse("npu:0:0-1"), 60)
+            connection.acquire(DeviceSpec.parse("npu:0:0-1"), 60)
             daemon.signal(signal.SIGTERM)
             assert daemon.wait() == 0
     finally:

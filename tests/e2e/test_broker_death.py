@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from furiosa.client.sync import Connection
-from furiosa.common.errors import BrokerUnavailable, DeviceBusy
+from furiosa.common.errors import BrokerUnavailable, DeviceBusy, DeviceUnavailable
 from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import LeaseState
 from support.clients import HOLD, Client
@@ -98,3 +98,16 @@ def test_a_second_broker_on_the_same_socket_refuses_to_start(daemon: Daemon) -> 
         second.start()
     with Connection.open(client="test") as connection:
         assert len(connection.devices()) == 1
+
+
+def test_a_cordon_outlives_the_broker(daemon: Daemon) -> None:
+    with Connection.open(client="admin") as admin:
+        admin.cordon(0, "new fan")
+    daemon.signal(signal.SIGKILL)
+    daemon.wait()
+    daemon.start()
+    with Connection.open(client="admin") as admin:
+        with pytest.raises(DeviceUnavailable, match="new fan"):
+            admin.acquire(PE0)
+        admin.uncordon(0)
+        assert admin.acquire(PE0)

@@ -1,10 +1,11 @@
 """/metrics and /healthz of a real broker, read as Prometheus reads them."""
 
 import http.client
+import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,20 +20,23 @@ from support.waiting import until
 ANSWER_SECONDS = 5  # no page may take longer, whatever the broker does
 PE0 = DeviceSpec.parse("npu:0:0")
 
+ADDRESS = re.compile(r"metrics.listening address=(\S+)\n")
+
 Labels = frozenset[tuple[str, str]]
 
 
 @pytest.fixture
-def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+async def daemon(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Daemon]:
     daemon = Daemon(2, "--metrics-listen", "127.0.0.1:0", "--drain-grace", "60")
     daemon.start()
+    await until(lambda: ADDRESS.search(daemon.log) is not None)
     monkeypatch.setenv("FURIOSA_BROKER", daemon.environ["FURIOSA_BROKER"])
     yield daemon
     daemon.stop()
 
 
 def page(daemon: Daemon, path: str) -> tuple[int, str]:
-    found = re.search(r"metrics.listening address=(\S+)", daemon.log)
+    found = ADDRESS.search(daemon.log)
     assert found
     connection = http.client.HTTPConnection(found[1], timeout=ANSWER_SECONDS)
     try:
@@ -64,7 +68,7 @@ class Scrapes:
         self._now = scrape(daemon)
 
     def get(self, name: str, **labels: str) -> float:
-        return self._now[name].get(frozenset(labels.items()), 0.0)
+        return self._now.get(name, {}).get(frozenset(labels.items()), 0.0)
 
     async def become(self, name: str, value: float, **labels: str) -> None:
         def became() -> bool:
@@ -77,7 +81,7 @@ class Scrapes:
 async def test_numbers_move_with_what_happens(daemon: Daemon) -> None:
     numbers = Scrapes(daemon)
     assert numbers.get("cores", state="available") == 4
-    assert numbers.get("grants_total", tenant="uid:0") == 0
+    assert numbers.get("grants_total", tenant=f"uid:{os.getuid()}") == 0
     with Connection.open(client="test") as connection, Steered(daemon.environ) as waiter:
         tenant = connection.acquire(PE0).tenant
         (lease,) = connection.leases()

@@ -94,6 +94,8 @@ def test_a_lease_expires_in_two_phases_and_a_renewed_one_does_not(daemon: Daemon
         assert onlooker.acquire(DeviceSpec.parse("npu:0:1"), 60)
         view = lease_of(onlooker, renewed)
         assert (view.state, view.owner.pid) == (LeaseState.GRANTED, owner.pid)
+    assert f"lease.renewed lease={renewed} pid={owner.pid}" in daemon.log
+    assert daemon.log.count(f"lease.granted lease={renewed}") == 1
 
 
 def test_an_expiring_lease_still_works(daemon: Daemon, enf: Path) -> None:

@@ -180,7 +180,7 @@ class Daemon:
                 sock,
                 settings.worker_user,
                 node.metrics.numbers,
-                lambda: "it is shutting down" if self._wishes.any.is_set() else "",
+                lambda: "it is shutting down" if self._wishes.leave else "",
             )
             stack.callback(metrics.close)
             self._helpers.append(group.create_task(metrics.run()))

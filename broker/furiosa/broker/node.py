@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from furiosa.broker.arbiter import Arbiter, Workers
 from furiosa.broker.audit import AuditLog
 from furiosa.broker.changes import Changes
+from furiosa.broker.cordons import Cordons
 from furiosa.broker.core_time import CoreTime
 from furiosa.broker.dataplane import DataPlane
 from furiosa.broker.deathwatch import DeathWatch
@@ -128,6 +129,9 @@ class Node:
             changes=self.changes,
         )
         self.ticker = None if self.platform is None else Ticker(self.platform, self.measure)
+        self.cordons = Cordons(settings.state / "cordons.json")
+        for npu, reason in self.cordons.reasons.items():
+            self.arbiter.set_closed(npu, CORDON, reason, None)
         self.recovery = Recovery(self.arbiter, self.deaths, settings.reconnect_grace)
         self.programs = ProgramService(
             self.arbiter,
@@ -151,6 +155,7 @@ class Node:
                 self.arbiter,
                 self.tenancy,
                 self.tenants_file,
+                self.cordons,
                 self.audit.record,
                 recall_grace=settings.recall_grace,
             ).methods,

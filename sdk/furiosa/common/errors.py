@@ -19,7 +19,7 @@
     ├── LeaseEnded
     ├── UnsupportedProgram      sound, but not for this device or version
     ├── WorkerDied              the process behind a core ended; the lease is still held
-    ├── NotRecorded             the broker cannot write its journal, so it grants nothing
+    ├── NotRecorded             the broker cannot write it down, so it does not do it
     ├── BrokerDraining          the broker is shutting down
     ├── BrokerUnavailable       no broker answers at the address
     └── InternalError           a defect of ours
@@ -214,7 +214,7 @@ class NotRecorded(FuriosaError):
     cause: str
 
     def __str__(self) -> str:
-        return f"the broker cannot write its journal and grants nothing until it can: {self.cause}"
+        return f"the broker cannot write it down, so it has not been done: {self.cause}"
 
 
 @dataclass(eq=False)

@@ -7,6 +7,7 @@ from typing import Final
 
 from furiosa.broker.arbiter import Arbiter
 from furiosa.broker.audit import who
+from furiosa.broker.cordons import Cordons
 from furiosa.broker.log import event
 from furiosa.broker.rpc.lease_service import seconds_of
 from furiosa.broker.rpc.methods import Call, Method, Unary
@@ -14,7 +15,7 @@ from furiosa.broker.sessions import Session
 from furiosa.broker.tenancy import Tenancy
 from furiosa.broker.tenants.file import TenantsFile
 from furiosa.broker.tenants.parse import BadTenants
-from furiosa.common.errors import BadArgument, NotAllowed, UnknownDevice
+from furiosa.common.errors import BadArgument, NotAllowed, NotRecorded, UnknownDevice
 from furiosa.common.wire import lease_to_wire
 from furiosa.proto.broker.v1 import admin_pb2 as pb
 
@@ -36,6 +37,7 @@ class AdminService:
         arbiter: Arbiter,
         tenancy: Tenancy,
         tenants_file: TenantsFile,
+        cordons: Cordons,
         audit: Callable[..., None],
         *,
         recall_grace: float,
@@ -43,6 +45,7 @@ class AdminService:
         self._arbiter = arbiter
         self._tenancy = tenancy
         self._tenants_file = tenants_file
+        self._cordons = cordons
         self._audit = audit
         self._recall_grace = recall_grace
 
@@ -69,8 +72,9 @@ class AdminService:
 
     async def uncordon(self, request: pb.UncordonRequest, call: Call) -> pb.UncordonResponse:
         self._authorize(call, "uncordon cards", npu=request.npu)
-        self._check_card(request.npu)
-        self._arbiter.set_closed(request.npu, CORDON, None, None)
+        if request.npu not in self._cordons.reasons:
+            self._check_card(request.npu)
+        self._cordon(request.npu, None)
         return pb.UncordonResponse()
 
     async def drain(self, request: pb.DrainRequest, call: Call) -> pb.DrainResponse:
@@ -112,7 +116,13 @@ class AdminService:
 
     def _close(self, npu: int, reason: str) -> None:
         self._check_card(npu)
-        reason = reason[:MAX_REASON] or "taken out of service by an administrator"
+        self._cordon(npu, reason[:MAX_REASON] or "taken out of service by an administrator")
+
+    def _cordon(self, npu: int, reason: str | None) -> None:
+        try:
+            self._cordons.set(npu, reason)
+        except OSError as exc:
+            raise NotRecorded(str(exc)) from None
         self._arbiter.set_closed(npu, CORDON, reason, None)
 
     def _check_card(self, npu: int) -> None:
