@@ -69,13 +69,10 @@ class Visitors:  # who come and go, by both sockets
 
     def grpc(self):
         import grpc
-        from grpc_health.v1 import health_pb2, health_pb2_grpc
+        from furiosa.proto.broker.v1 import devices_pb2, devices_pb2_grpc
         options = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own for each
         with grpc.insecure_channel("unix:/run/furiosa/broker.sock", options) as channel:
-            answer = health_pb2_grpc.HealthStub(channel).Check(
-                health_pb2.HealthCheckRequest(), timeout=30
-            )
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING, answer
+            devices_pb2_grpc.DevicesStub(channel).List(devices_pb2.ListDevicesRequest(), timeout=30)
 
     def seen(self, more):  # once there were so many more visits of each kind
         goals = {kind: count + more for kind, count in self.visits.items()}

@@ -21,6 +21,7 @@ from furiosa.broker.grants import Grant, Grants
 from furiosa.broker.journal import Journal, Record, now
 from furiosa.broker.lease import Card, Claim, Event, Lease, LeaseTable, Terms
 from furiosa.broker.lease.states import (
+    HELD_BACK,
     NOBODY,
     UNTIL_RELEASED,
     USABLE,
@@ -36,6 +37,7 @@ from furiosa.broker.lease.states import (
     Granted,
     Handed,
     HolderGone,
+    NoLongerWanted,
     Queued,
     Quiesced,
     Recalled,
@@ -53,6 +55,7 @@ from furiosa.broker.sessions import Session
 from furiosa.broker.syncing import Syncing
 from furiosa.common.clock import Clock
 from furiosa.common.errors import (
+    BrokerDraining,
     FuriosaError,
     LeaseEnded,
     NotLeaseOwner,
@@ -66,6 +69,7 @@ from furiosa.common.views import (
     LeaseRecalledNotice,
     LeaseState,
     LeaseView,
+    OwnerView,
     WaiterView,
 )
 
@@ -279,9 +283,10 @@ class Arbiter:
         self._due = math.inf
         self._post(Elapsed())
 
-    def adopt(self, record: Record, grace: float) -> bool:
+    def adopt(self, record: Record, grace: float, owner: OwnerView | None = None) -> bool:
         """Take over a lease from the journal; False when that cannot be. Its owner has `grace` seconds
         to come back, more if the lease lingers longer; as session `record.lease.holder` he is here.
+        `owner` is what is known of him today.
         """
         lease, present = record.lease, self._sessions.get(record.lease.holder)
         if present is not None and present.owner.key == record.owner.key:
@@ -291,8 +296,11 @@ class Arbiter:
             ends = self._clock() + max(grace, lease.terms.linger)
             cause = "the broker was restarted"
             state = LeaseState.DETACHED
-            lease = replace(lease, holder=NOBODY, state=state, ends_at=ends, cause=cause)
-            owner = record.owner.view
+            lease = replace(lease, holder=NOBODY, state=state, cause=cause)
+            if record.lease.state in HELD_BACK:  # a recall does not become less urgent by a crash
+                ends = min(ends, record.lease.ends_at)
+            lease = replace(lease, ends_at=ends)
+            owner = record.owner.view if owner is None else owner
         if not self._table.adopt(lease, record.weight, self._clock()):
             return False
         grant = Grant(record.owner, owner, present, record.granted_at, record.weight, record.secret)
@@ -417,6 +425,11 @@ class Arbiter:
         match effect:
             case Granted(request, lease, waited):
                 self._granted(request, lease, waited)
+            case Refused(request, _, NoLongerWanted()):
+                answer = self._requests[request].answer
+                if not answer.done():  # whoever asked has gone: nobody was refused anything
+                    answer.set_exception(BrokerDraining())
+                self._changes.bump()
             case Refused(request, _, _):
                 refused = self._requests[request]
                 self._refuse(refused, self._refusals.error(effect, refused.claim))

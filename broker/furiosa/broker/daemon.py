@@ -272,13 +272,13 @@ class Daemon:
         self._notifier.reloading()
         noted = _noted_signals()
         await self._quiesce()
-        successor = succession.pack(self._node.handoff, others)
         self._flush()
         if self._wishes.leave:
             noted.append(signal.SIGTERM)  # the successor, for all are with it
         try:
+            successor = succession.pack(self._node.handoff, others)
             handover.exec_with(successor, sys.executable, sys.orig_argv, os.environ, noted)
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             event(log, "broker.not_replaced", logging.ERROR, cause=exc)
             self._lines.flush()
             os._exit(1)  # nobody is served any more: better a clean start
@@ -290,7 +290,7 @@ class Daemon:
         await self._quiesce()
         try:
             await handover.store(succession.pack(self._node.handoff, {}), self._notifier)
-        except (OSError, TimeoutError) as exc:
+        except (OSError, TimeoutError, ValueError) as exc:
             event(log, "broker.sessions_lost", logging.ERROR, cause=exc)
         self._flush()
         os._exit(0)

@@ -32,7 +32,9 @@ class Recovery:
             owner = None if present(key) or key in self._missing else find(record.owner)
             lives = owner is not None or key in self._missing or present(key)
             lingers = bool(record.secret)  # for whoever knows the secret
-            if (lives or lingers) and self._arbiter.adopt(record, self._grace if lives else 0.0):
+            if (lives or lingers) and self._arbiter.adopt(
+                record, self._grace if lives else 0.0, None if owner is None else owner.view
+            ):
                 if owner is not None:
                     self._missing[key] = owner
                     self._deaths.watch(owner)

@@ -327,7 +327,6 @@ class WorkerPool:
             for on_stopped in lease.on_stopped:
                 on_stopped()
         if cause is not None:
-            _log.warning("lease %s: worker of %s died: %s", lease.id, file, cause)
             self._died.add(file)
             self._on_death(lease.id, file, cause)
 
