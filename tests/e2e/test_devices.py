@@ -147,7 +147,7 @@ def test_a_card_that_is_too_hot_comes_back_only_well_below_the_limit(
         assert two_phases(owner, lease) == [RECALLED, ENDED, cause]
         overheat(root, 0, 90_000)
         with pytest.raises(DeviceUnavailable, match="too hot"):
-            connection.acquire(PE0, 1.7)  # longer than a look and the recovery take
+            connection.acquire(PE0, 2.6)  # longer than two looks and the recovery take
         overheat(root, 0, 45_000)
         assert connection.acquire(PE0, 60)
 

@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 1.0  # how often the time is added up that cores were busy
 GRPC_GRACE: Final = 0.5  # seconds that calls over gRPC have to end
+GRPC_LAST_CALLS: Final = 0.2  # seconds for calls of those who were let in just before
 
 # Names of descriptors in a handover; those of sockets are also the names in the systemd units.
 GRPC: Final = "grpc"  # the public gRPC socket, where systemd listens for us
@@ -299,7 +300,8 @@ class Daemon:
         """Nothing is under way any more, no process of ours is left, and every client knows."""
         if self._relay is not None:
             self._relay.suspend()
-        await self._node.handoff.suspend()
+        # what has just been connected to gRPC has a moment to be served: it cancels what comes too late
+        await asyncio.gather(self._node.handoff.suspend(), asyncio.sleep(GRPC_LAST_CALLS))
         await self._grpc.stop(GRPC_GRACE)
         await self._node.network.stop(GRPC_GRACE)
         for task in self._helpers:
