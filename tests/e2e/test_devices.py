@@ -107,7 +107,7 @@ async def test_a_dead_card_is_taken_away_in_two_phases_and_comes_back_when_it_is
         assert view.device_files == (DeviceFile.parse("npu1pe0"),)
         set_alive(root, 0, "1")
         again = this_card.answer()
-    log = daemon.log
+    log = daemon.logged(f"lease.granted lease={again}")
     assert log.index("device.available device=npu0") < log.index(f"lease.granted lease={again}")
 
 
@@ -170,7 +170,7 @@ async def test_a_card_that_is_pulled_out_is_gone_and_is_another_when_it_is_back(
         put_back(root, 0)
         await until(lambda: card(connection, 0) is not None)
         granted = connection.acquire(PE0, 60)
-    log = daemon.log[before:]
+    log = daemon.logged(f"lease.granted lease={granted.id}")[before:]
     assert log.index("device.available device=npu0") < log.index(
         f"lease.granted lease={granted.id}"
     )
@@ -182,8 +182,8 @@ async def test_a_cordon_outlives_a_card_s_absence(
     connection.cordon(0, "a bad slot")
     pull_out(root, 0)
     await until(lambda: card(connection, 0) is None)
-    put_back(root, 0)
     before = len(daemon.log)
+    put_back(root, 0)
     await until(lambda: "device.available device=npu0" in daemon.log[before:])
     back = card(connection, 0)
     assert back is not None
@@ -212,7 +212,7 @@ async def test_a_stranger_s_core_is_shown_and_leased_to_nobody_until_it_is_let_g
             assert reason == "npu0pe0 is open behind the broker's back"
             assert connection.acquire(PE1).device_files == (DeviceFile.parse("npu0pe1"),)
         assert waiter.answer()
-    assert "device.held_without_lease device=npu0pe0" in daemon.log
+    daemon.logged("device.held_without_lease device=npu0pe0")
 
 
 async def test_an_owner_gets_its_device_node_and_is_no_stranger(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,6 +51,12 @@ class Daemon:
     @property
     def log(self) -> str:
         return (self.folder / "log").read_text()
+
+    def logged(self, text: str) -> str:
+        """The log, once it has the text: lines reach it after their effect. The test's timeout bounds it."""
+        while text not in (log := self.log):
+            time.sleep(0.001)
+        return log
 
     def set(self, *settings: str) -> None:
         """Further settings, such as those that name a file in its folder, for the next start."""

@@ -12,6 +12,7 @@ from furiosa.broker.workers.counters import Counters
 from furiosa.common.errors import (
     InternalError,
     InvalidProgram,
+    LeaseEnded,
     LimitExceeded,
     UnknownProgram,
     UnsupportedProgram,
@@ -197,6 +198,17 @@ async def test_queues_can_be_closed_and_programs_kept(bench: Bench) -> None:
     bench.pool.detach_queues("never heard of")
     for queue in (kept, again):
         queue.close()
+
+
+async def test_a_queue_whose_client_leaves_before_the_worker_has_it_is_never_served(
+    bench: Bench,
+) -> None:
+    opening = asyncio.ensure_future(bench.pool.open_queue("a", PE0, SMALL))
+    await asyncio.sleep(0)  # its worker is being started
+    bench.pool.detach_queues("a")
+    with pytest.raises(LeaseEnded):
+        await opening
+    (await bench.queue("a")).close()  # the next client's
 
 
 async def test_tensor_memory_is_bounded_by_lease_and_in_all(

@@ -182,10 +182,12 @@ class WorkerPool:
             await self._ready([worker])
             await _all([worker.attach(queue_id, geometry, descriptors)])
             worker.check()
+            if queue_id not in lease.queues:  # by `detach_queues`, before the worker had it
+                raise LeaseEnded(lease_id, "it has left its client")
         except BaseException:
             descriptors.close()
-            if self._forget(lease, queue_id) is not None:
-                worker.detach(queue_id)
+            self._forget(lease, queue_id)
+            worker.detach(queue_id)
             raise
         return queue_id, descriptors
 
