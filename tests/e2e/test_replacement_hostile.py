@@ -81,7 +81,7 @@ def test_half_a_call_before_and_half_after_is_answered(
 ) -> None:
     data = framed(call(7, "Leases/List"))
     raw.send(data[:9])
-    replaced(daemon, 2)
+    replaced(daemon)
     raw.send(data[9:])
     answer = raw.hear()
     assert answer.id == 7
@@ -138,7 +138,7 @@ def test_one_who_never_says_hello_is_hung_up_on_and_delays_nobody_for_long(
 def test_an_owner_that_dies_in_the_middle_leaves_nothing(
     daemon: Daemon, neighbour: Connection
 ) -> None:
-    for _ in range(3):
+    for _ in range(2):
         with Client(HOLD.format(spec="npu:0:0", megabytes=0), daemon.environ) as owner:
             assert owner.line()
             before = daemon.log.count("broker.left")
@@ -150,13 +150,10 @@ def test_an_owner_that_dies_in_the_middle_leaves_nothing(
 
 
 def test_being_asked_twice_in_a_row_is_fine(daemon: Daemon, neighbour: Connection) -> None:
-    for _ in range(3):
-        before = daemon.log.count("broker.ready")
+    for before in (1, 2):
         daemon.signal(signal.SIGUSR2)
         daemon.signal(signal.SIGUSR2)
         ready(daemon, before + 1)
-        daemon.signal(signal.SIGUSR2)
-        ready(daemon, before + 2)
 
 
 @pytest.mark.parametrize("moment", ["broker.replacing", "broker.left", "broker.devices"])

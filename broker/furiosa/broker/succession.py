@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from furiosa.broker.handover import Handover, collect
 from furiosa.broker.log import event
 from furiosa.broker.owners import ProcessMark, restored
-from furiosa.broker.rpc.frames import Left, Parcel, Pending
 from furiosa.broker.rpc.handoff import HandoffServer
+from furiosa.broker.rpc.left import Left, Parcel, Pending
 from furiosa.broker.saved import BrokerState, SavedCall, SavedFrame, SavedSession
 from furiosa.broker.sessions import Session
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from furiosa.broker.rpc import frames
-from furiosa.broker.rpc.frames import Left, Peer
+from furiosa.broker.rpc.frames import Peer
+from furiosa.broker.rpc.left import Left
 from furiosa.broker.rpc.methods import Call, Method, Prompt, ServerStream, Unary
 from furiosa.common.channel import Decoder, encode, receive, send
 from furiosa.common.errors import BrokerDraining

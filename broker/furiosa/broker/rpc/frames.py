@@ -12,12 +12,12 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError, Message
 
 from furiosa.broker.rpc.guard import failure_of
+from furiosa.broker.rpc.left import REPEATABLE, WITHDRAWN, Left, Pending
 from furiosa.broker.rpc.methods import Call, Method, Prompt, ServerStream, Unary
 from furiosa.broker.rpc.turns import Turns
 from furiosa.common import channel
@@ -35,45 +35,6 @@ MAX_UNSENT_BYTES: Final = 4 * 1024 * 1024
 MAX_UNSENT_DESCRIPTORS: Final = 256
 MAX_CALLS: Final = 128  # at once
 SETTLE_SECONDS: Final = 2.0  # for calls that cannot be made again, when the broker is replaced
-
-# What a successor can begin anew without the caller noticing: nothing has come of it yet. These may take
-# long, and go on until the last moment.
-REPEATABLE: Final = frozenset(
-    {
-        "Leases/Acquire",
-        "Leases/Watch",
-        "Devices/Watch",
-        "Devices/WatchProcesses",
-        "Devices/Utilization",
-        "Admin/Drain",
-    }
-)
-
-# The same, but these are under way in processes that end before.
-WITHDRAWN: Final = frozenset({"Session/LoadProgram"})
-
-Parcel = tuple[bytes, list[int]]  # bytes of the stream, and the descriptors that go with them
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A call to be made again: its frame, its descriptors, and when it came, of the monotonic clock."""
-
-    since: float
-    frame: bytes
-    descriptors: list[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """What one broker process leaves of a connection to the next. `received` is less than a frame, or
-    frames that nobody looked at; `unsent` is what the client has not taken yet.
-    """
-
-    socket: socket.socket
-    pending: list[Pending]
-    received: Parcel
-    unsent: list[Parcel]
 
 
 class Peer:

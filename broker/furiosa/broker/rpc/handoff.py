@@ -14,7 +14,8 @@ from typing import Final
 from furiosa.broker.deathwatch import DeathWatch
 from furiosa.broker.log import event as log_event
 from furiosa.broker.owners import Owner, Unidentified, identify
-from furiosa.broker.rpc.frames import Left, Peer
+from furiosa.broker.rpc.frames import Peer
+from furiosa.broker.rpc.left import Left
 from furiosa.broker.rpc.methods import Call, Method, Unary
 from furiosa.broker.rpc.turns import Turns
 from furiosa.broker.sessions import Session, Sessions
