@@ -32,6 +32,7 @@ def main() -> None:
     chosen = [measure for name, measure in AREAS if name.startswith(arguments.only)]
     if not chosen:
         parser.error(f"--only {arguments.only}: one of {', '.join(name for name, _ in AREAS)}")
+    arguments.into.mkdir(parents=True, exist_ok=True)  # before minutes of work, not after
     facts = report.machine()
     found = []
     for measure in chosen:
