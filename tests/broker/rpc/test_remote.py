@@ -80,18 +80,18 @@ async def test_a_stranger_gets_nothing_at_all(
     reflection = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
     wanted = reflection_pb2.ServerReflectionRequest(list_services="")
     calls = (
-        devices_pb2_grpc.DevicesStub(channel).List(
+        lambda: devices_pb2_grpc.DevicesStub(channel).List(
             devices_pb2.ListDevicesRequest(), metadata=metadata
         ),
-        sessions_pb2_grpc.SessionsStub(channel).Attach(HELLO, metadata=metadata).read(),
-        health_pb2_grpc.HealthStub(channel).Check(
+        lambda: sessions_pb2_grpc.SessionsStub(channel).Attach(HELLO, metadata=metadata).read(),
+        lambda: health_pb2_grpc.HealthStub(channel).Check(
             health_pb2.HealthCheckRequest(), metadata=metadata
         ),
-        reflection(iter([wanted]), metadata=metadata).read(),
-        channel.unary_unary("/no.such/Method")(b"", metadata=metadata),
+        lambda: reflection(iter([wanted]), metadata=metadata).read(),
+        lambda: channel.unary_unary("/no.such/Method")(b"", metadata=metadata),
     )
     for call in calls:
-        assert await refused(call) == NOT_AUTHENTICATED
+        assert await refused(call()) == NOT_AUTHENTICATED
     assert not broker.backend.calls
     assert not broker.backend.opened
 
