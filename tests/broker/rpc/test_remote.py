@@ -1,7 +1,7 @@
 """Sessions by TCP: who gets one, what it is worth to others, and what ends it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -79,7 +79,7 @@ async def test_a_stranger_gets_nothing_at_all(
 ) -> None:
     reflection = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
     wanted = reflection_pb2.ServerReflectionRequest(list_services="")
-    calls = (
+    calls: tuple[Callable[[], Any], ...] = (
         lambda: devices_pb2_grpc.DevicesStub(channel).List(
             devices_pb2.ListDevicesRequest(), metadata=metadata
         ),
