@@ -48,7 +48,7 @@ async def test_a_lease_tells_who_holds_what_since_when(bench: Bench) -> None:
     assert (lease.owner.pid, lease.owner.command_line) == (7, "program 7")
     assert lease.device_files == (DeviceFile.parse("npu0pe0-1"),)
     assert lease.state is LeaseState.GRANTED
-    assert bench.arbiter.leases() == (lease,)
+    assert bench.arbiter.book.leases() == (lease,)
 
 
 async def test_busy_names_the_holder_and_his_file(bench: Bench) -> None:
@@ -70,10 +70,10 @@ async def test_release_returns_when_the_workers_have_stopped(bench: Bench) -> No
     lease = await bench.acquire(who)
     task = asyncio.ensure_future(bench.arbiter.release(who.session, lease.id))
     await started(task)
-    assert bench.arbiter.leases()[0].state is LeaseState.REVOKING
+    assert bench.arbiter.book.leases()[0].state is LeaseState.REVOKING
     bench.workers_stopped(lease.id)
     await task
-    assert bench.arbiter.leases() == ()
+    assert bench.arbiter.book.leases() == ()
     assert who.notices == [], "the answer says it"
 
 
@@ -124,7 +124,7 @@ async def test_a_cancelled_waiter_leaves_nothing(bench: Bench) -> None:
         await waiting
     bench.arbiter.session_gone(holder.session, "")
     bench.workers_stopped(lease.id)
-    assert bench.arbiter.leases() == ()
+    assert bench.arbiter.book.leases() == ()
 
 
 async def test_a_lease_granted_in_the_moment_of_cancellation_is_given_back(bench: Bench) -> None:
@@ -139,7 +139,7 @@ async def test_a_lease_granted_in_the_moment_of_cancellation_is_given_back(bench
         await waiting
     (granted,) = bench.stopping
     bench.workers_stopped(granted)
-    assert bench.arbiter.leases() == ()
+    assert bench.arbiter.book.leases() == ()
 
 
 async def test_draining_gives_grace_then_revokes(bench: Bench) -> None:
@@ -184,7 +184,7 @@ async def test_a_grant_that_cannot_be_journalled_is_not_given(
             await bench.acquire(FakeSession())
         (lease,) = bench.stopping
         bench.workers_stopped(lease)
-    assert bench.arbiter.leases() == ()
+    assert bench.arbiter.book.leases() == ()
     assert (await bench.acquire(FakeSession())).state is LeaseState.GRANTED
 
 
@@ -223,7 +223,7 @@ async def test_a_lease_that_ends_in_the_moment_of_its_grant_is_still_an_answer(
     bench.workers_stopped("l1")
     assert (await waiting).id == "l1"
     with pytest.raises(LeaseEnded):
-        bench.arbiter.lease_of(second.session, "l1")
+        bench.arbiter.book.lease_of(second.session, "l1")
 
 
 async def test_a_holder_with_an_endless_command_line_is_named_in_short(bench: Bench) -> None:
@@ -244,7 +244,7 @@ async def test_draining_does_not_wait_for_ever_for_a_worker_that_cannot_be_kille
     monkeypatch.setattr(arbiter_module, "STOP_SECONDS", 0.01)
     await bench.acquire(FakeSession(1))
     await asyncio.wait_for(bench.arbiter.drain(0.0), 30)
-    assert [lease.state for lease in bench.arbiter.leases()] == [LeaseState.REVOKING]
+    assert [lease.state for lease in bench.arbiter.book.leases()] == [LeaseState.REVOKING]
 
 
 async def test_a_lease_that_is_not_renewed_is_told_then_taken(bench: Bench) -> None:
@@ -253,17 +253,17 @@ async def test_a_lease_that_is_not_renewed_is_told_then_taken(bench: Bench) -> N
     bench.pass_time(29.0)
     bench.arbiter.renew(who.session, lease.id, None)
     bench.pass_time(29.0)
-    assert bench.arbiter.leases()[0].state is LeaseState.GRANTED
+    assert bench.arbiter.book.leases()[0].state is LeaseState.GRANTED
     bench.pass_time(1.0)
     cause = "its time to live is over"
     assert who.notices == [LeaseRecalledNotice(lease.id, cause, 5.0, LeaseState.EXPIRING)]
     bench.arbiter.renew(who.session, lease.id, 10.0)
-    assert bench.arbiter.leases()[0].state is LeaseState.GRANTED
+    assert bench.arbiter.book.leases()[0].state is LeaseState.GRANTED
     bench.pass_time(10.0)
     bench.pass_time(5.0)
     assert who.notices[-1] == LeaseEndedNotice(lease.id, cause)
     bench.workers_stopped(lease.id)
-    assert bench.arbiter.leases() == ()
+    assert bench.arbiter.book.leases() == ()
 
 
 async def test_a_revoked_lease_cannot_be_renewed_and_ends_after_its_grace(bench: Bench) -> None:
@@ -272,10 +272,10 @@ async def test_a_revoked_lease_cannot_be_renewed_and_ends_after_its_grace(bench:
     assert bench.arbiter.revoke(lease.id, "maintenance", 2.0).state is LeaseState.RECALLED
     with pytest.raises(LeaseEnded, match="maintenance"):
         bench.arbiter.renew(who.session, lease.id, None)
-    assert bench.arbiter.lease_of(who.session, lease.id).id == lease.id, "it may still be used"
+    assert bench.arbiter.book.lease_of(who.session, lease.id).id == lease.id, "it may still be used"
     bench.pass_time(2.0)
     with pytest.raises(LeaseEnded, match="maintenance"):
-        bench.arbiter.lease_of(who.session, lease.id)
+        bench.arbiter.book.lease_of(who.session, lease.id)
 
 
 async def test_a_lingering_lease_is_resumed_by_its_secret_from_another_process(
@@ -284,7 +284,7 @@ async def test_a_lingering_lease_is_resumed_by_its_secret_from_another_process(
     old, new, thief = (bench.connect(FakeSession(pid)) for pid in (7, 8, 9))
     lease_id, secret = await bench.acquire_secret(old, "npu:0:0", Terms(linger=60.0))
     bench.arbiter.session_gone(old.session, "its process hung up")
-    (view,) = bench.arbiter.leases()
+    (view,) = bench.arbiter.book.leases()
     assert (view.state, view.owner.pid) == (LeaseState.DETACHED, 7)
     assert bench.detached == [lease_id], "its queues are closed, its workers go on"
     assert bench.stopping == {}
@@ -293,9 +293,9 @@ async def test_a_lingering_lease_is_resumed_by_its_secret_from_another_process(
     resumed = bench.arbiter.resume(new.session, lease_id, secret)
     assert (resumed.state, resumed.owner.pid) == (LeaseState.GRANTED, 8)
     with pytest.raises(NotLeaseOwner):
-        bench.arbiter.lease_of(old.session, lease_id)
+        bench.arbiter.book.lease_of(old.session, lease_id)
     bench.pass_time(100.0)
-    assert bench.arbiter.leases()[0].state is LeaseState.GRANTED
+    assert bench.arbiter.book.leases()[0].state is LeaseState.GRANTED
 
 
 async def test_a_lingering_lease_that_nobody_resumes_ends(bench: Bench) -> None:
@@ -314,7 +314,7 @@ async def test_the_same_process_gets_its_detached_lease_back_without_a_secret(
     bench.arbiter.session_gone(first.session, "hung up")
     again = bench.connect(FakeSession(7))
     bench.arbiter.resume(again.session, lease_id, "")
-    assert bench.arbiter.lease_of(again.session, lease_id).holder == again.session.id
+    assert bench.arbiter.book.lease_of(again.session, lease_id).holder == again.session.id
 
 
 async def test_a_waiter_is_told_its_place_and_when_that_changes(bench: Bench) -> None:
@@ -382,7 +382,9 @@ async def test_a_process_that_asks_anew_after_a_restart_gives_up_what_it_had(
         after.arbiter.adopt(record, grace=60.0)
     back = after.connect(FakeSession(7))
     assert (await after.acquire(back, "npu:0:0")).id == "l10"
-    assert {view.id for view in after.arbiter.leases()} == {"l1", "l10"}, "the other may be resumed"
+    assert {view.id for view in after.arbiter.book.leases()} == {"l1", "l10"}, (
+        "the other may be resumed"
+    )
     after.journal.close()
 
 

@@ -144,7 +144,7 @@ async def judge(folder: Path, clients: Clients, cause: str) -> None:
                     await bench.acquire(FakeSession(99), str(file))
             back = bench.connect(FakeSession(who.pid))
             bench.arbiter.resume(back.session, lease.id, "")
-            assert bench.arbiter.lease_of(back.session, lease.id).files == lease.device_files
+            assert bench.arbiter.book.lease_of(back.session, lease.id).files == lease.device_files
         for lease_id in set(adopted) - set(clients.holds):
             # its client was told nothing yet; no more than one such step can have been underway
             assert len(set(adopted) - set(clients.holds)) <= 1, f"{cause}: {lease_id} is left over"

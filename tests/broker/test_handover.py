@@ -63,7 +63,7 @@ def is_open(descriptor: int) -> bool:
 
 def test_whole_sessions_are_taken_and_the_rest_is_closed(pipes: dict[str, int]) -> None:
     left = Handover({**pipes, "stray": (stray := os.dup(0))}, STATE.to_json())
-    assert left.sessions(keep=("grpc",)) == STATE.sessions
+    assert left.usable(keep=("grpc",)).sessions == STATE.sessions
     assert not is_open(stray)
     assert left.take("s7") == pipes["s7"]
     assert left.take("s7") is None
@@ -77,7 +77,7 @@ def test_a_session_that_lacks_a_descriptor_is_closed_alone(
     caplog.set_level("INFO")
     os.close(pipes["r8"])
     left = Handover({name: pipes[name] for name in NAMES if name != "r8"}, STATE.to_json())
-    assert left.sessions(keep=("grpc",)) == STATE.sessions[:1]
+    assert left.usable(keep=("grpc",)).sessions == STATE.sessions[:1]
     assert "handover.session_lost session=8 pid=4243 lacks=r8" in caplog.text
     assert [name for name in NAMES if is_open(pipes[name])] == ["grpc", "s7", "p7"]
 
@@ -86,13 +86,13 @@ def test_a_session_that_lacks_a_descriptor_is_closed_alone(
 def test_a_state_that_cannot_be_used_is_ignored_and_listeners_stay(
     pipes: dict[str, int], state: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert Handover(dict(pipes), state).sessions(keep=("grpc",)) == ()
+    assert Handover(dict(pipes), state).usable(keep=("grpc",)).sessions == ()
     assert "handover.ignored" in caplog.text
     assert [name for name in NAMES if is_open(pipes[name])] == ["grpc"]
 
 
 def test_what_is_collected_must_be_complete(pipes: dict[str, int]) -> None:
-    assert collect(pipes, STATE).sessions(keep=("grpc",)) == STATE.sessions
+    assert collect(pipes, STATE).usable(keep=("grpc",)).sessions == STATE.sessions
     with pytest.raises(ValueError, match="session 8 lacks its descriptor 'r8'"):
         collect({name: pipes[name] for name in NAMES if name != "r8"}, STATE)
     for name in ("state", "", "a\0b", "x" * 65):
@@ -117,7 +117,7 @@ import os, signal, socket
 from furiosa.broker.handover import VARIABLE, from_environment, release_signals
 os.kill(os.getpid(), signal.SIGHUP)
 left = from_environment(os.environ)
-[saved] = left.sessions()
+[saved] = left.usable().sessions
 descriptor = left.take(saved.socket)
 heard = []
 signal.signal(signal.SIGHUP, lambda *_: heard.append("hup"))
@@ -194,7 +194,7 @@ def test_what_is_received_past_the_limit_of_descriptors_is_lost_alone(
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert "handover.ignored" in caplog.text
-    assert left.sessions(keep=("grpc",)) in ((), STATE.sessions[:1])
+    assert left.usable(keep=("grpc",)).sessions in ((), STATE.sessions[:1])
     left.close()
 
 
@@ -261,7 +261,7 @@ async def test_what_is_stored_is_what_the_next_start_gets(
         await notifier.settled()
         assert systemd.kept == {}
     systemd.close()
-    assert left.sessions(keep=("grpc", "handoff")) == STATE.sessions
+    assert left.usable(keep=("grpc", "handoff")).sessions == STATE.sessions
     assert set(left.descriptors) == {*NAMES, "handoff"}
     assert left.descriptors["handoff"] == listener
     for name in NAMES:
@@ -271,7 +271,7 @@ async def test_what_is_stored_is_what_the_next_start_gets(
 
 async def test_without_a_stored_state_there_are_listeners_only(pipes: dict[str, int]) -> None:
     left = await handover.from_store({"grpc": pipes["grpc"]}, Notifier(None))
-    assert left.sessions(keep=("grpc",)) == ()
+    assert left.usable(keep=("grpc",)).sessions == ()
     assert left.take("grpc") == pipes["grpc"]
 
 
@@ -283,5 +283,5 @@ def test_a_state_that_is_not_sealed_is_not_believed(
     monkeypatch.undo()
     left = unpacked(parcel.detach())
     assert "handover.ignored" in caplog.text
-    assert left.sessions() == ()
+    assert left.usable().sessions == ()
     assert left.descriptors == {}

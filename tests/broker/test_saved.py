@@ -30,7 +30,7 @@ PLAIN = SavedSession(8, "token", "test", 1, 0, 0, 1, 99, "s8", "p8")
 
 
 def test_what_is_saved_is_what_is_read() -> None:
-    state = BrokerState((SESSION, PLAIN))
+    state = BrokerState((SESSION, PLAIN), next_session=42)
     assert BrokerState.from_json(state.to_json()) == state
     assert BrokerState.from_json(BrokerState().to_json()) == BrokerState()
 
@@ -57,9 +57,9 @@ def changed(**values: Any) -> bytes:
         (b"\xff", "not JSON"),
         (b"[]", "version None, expected 1"),
         (b'{"version":2}', "version 2, expected 1"),
-        (b'{"version":1}', "version: expected version, sessions"),
-        (b'{"version":1,"sessions":{}}', "sessions: dict, expected a list"),
-        (b'{"version":1,"sessions":[7]}', "sessions: int: expected id, pid"),
+        (b'{"version":1}', "version: expected version, next_session, sessions"),
+        (b'{"version":1,"next_session":1,"sessions":{}}', "sessions: dict, expected a list"),
+        (b'{"version":1,"next_session":1,"sessions":[7]}', "sessions: int: expected id, pid"),
         (changed(extra=1), "extra: expected"),
         (changed(pid=-1), "sessions: pid: -1, expected a number"),
         (changed(pid=True), "sessions: pid: True, expected a number"),

@@ -1,22 +1,16 @@
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from furiosa.client.sync import Connection
 from support.fake_broker import FakeBroker, fake_broker
-
-
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+from support.leaks import nothing_left_open
 
 
 @pytest.fixture
 def broker() -> Iterator[FakeBroker]:
-    before = open_files()
-    with fake_broker() as broker:
+    with nothing_left_open(), fake_broker() as broker:
         yield broker
-    assert open_files() <= before, "descriptors were left open"
 
 
 @pytest.fixture

@@ -22,12 +22,19 @@ from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import LeaseEndedNotice
 from furiosa.proto.broker.v1 import devices_pb2
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
+from support.leaks import nothing_left_open
 from support.listeners import Listening, listening
 from support.waiting import until
 
 LOCAL = TcpAddress("127.0.0.1", 5001)
 FAR = TcpAddress("broker.example.org", 5001)
 CORE = DeviceSpec.parse("npu:0:0")
+
+
+@pytest.fixture(autouse=True)
+def tidy() -> Iterator[None]:
+    with nothing_left_open():
+        yield
 
 
 @pytest.fixture
@@ -317,6 +324,15 @@ async def test_frames_are_answered_as_the_handoff_socket_would(
     await asyncio.to_thread(talk)
     await until(lambda: bool(broker.backend.ended))
     await until(lambda: not [t for t in threading.enumerate() if t.name.startswith("broker ")])
+
+
+async def test_a_welcome_of_no_sense_is_no_broker(
+    broker: Listening, address: TcpAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker.remote, "_welcome", lambda session: pb.Welcome(data_target=":x"))
+
+    with pytest.raises(BrokerUnavailable, match="it sent no sound message"):
+        await Connection.open(address, client="test")
 
 
 FORKING = """

@@ -22,6 +22,7 @@ from furiosa.common.names import CoreRange, DeviceFile
 from furiosa.common.views import UtilizationView, WorkerDiedNotice
 from furiosa.proto.broker.v1 import devices_pb2, handoff_pb2, leases_pb2
 from support.fake_broker import FakeBroker, Peer, fake_broker
+from support.leaks import nothing_left_open
 
 PE0 = DeviceFile(0, CoreRange(0, 0))
 DIED = WorkerDiedNotice("a1", PE0, "killed by signal 9")
@@ -46,10 +47,9 @@ def ask(connection: Connection, number: int) -> int:
 
 @pytest.fixture
 def broker() -> Iterator[FakeBroker]:
-    before = len(os.listdir("/proc/self/fd"))
-    with fake_broker(Devices_Utilization=echo, Leases_List=listing) as broker:
+    answers = fake_broker(Devices_Utilization=echo, Leases_List=listing)
+    with nothing_left_open(), answers as broker:
         yield broker
-    assert len(os.listdir("/proc/self/fd")) <= before, "descriptors were left open"
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from furiosa.common.status import Failed, from_failed
 from furiosa.common.views import LeaseEndedNotice, Notice, WorkerDiedNotice
 from furiosa.dataplane import lane, ports
 from furiosa.proto.broker.v1 import handoff_pb2, inference_pb2
+from furiosa.queuepair import BrokenQueue, ClientQueue, Descriptors
 from support import engines
 from support.dataplanes import TOKEN, BrokerSide, Plane, a_plane, client, error_in
 from support.queues import open_descriptors
@@ -329,6 +330,28 @@ async def test_without_a_broker_runs_fail_and_the_process_is_told(
 async def test_a_broker_that_makes_no_sense_is_no_broker(bench: Bench, plane: Plane) -> None:
     plane.broker.send(handoff_pb2.Frame(notice=handoff_pb2.Notice()))
     await plane.broker_gone.wait()
+
+
+async def test_a_broker_that_is_gone_already_is_not_greeted(bench: Bench, plane: Plane) -> None:
+    plane.broker.close()
+    await plane.broker_gone.wait()
+    plane.ports.hello("too late")
+
+
+@pytest.mark.parametrize("error", [BrokenQueue("forged"), OSError("no memory")])
+async def test_a_queue_that_cannot_be_used_is_closed(
+    bench: Bench, plane: Plane, stub: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def attach(descriptors: Descriptors, geometry: object) -> ClientQueue:
+        for fd in descriptors.as_tuple():
+            os.close(fd)
+        raise error
+
+    monkeypatch.setattr(ClientQueue, "attach", attach)
+    program = await bench.load("a", engines.INVERT)
+    expected = WorkerDied if isinstance(error, BrokenQueue) else InternalError
+    assert isinstance(await failure_of(stub.Run(request(program.id))), expected)
+    await until(lambda: "Session/CloseQueue" in plane.broker.log)
 
 
 async def test_nothing_is_left_open(bench: Bench, folder: Path) -> None:

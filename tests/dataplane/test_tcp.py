@@ -55,10 +55,17 @@ async def serving(ports: Any, way: Proving, keys: int | None = None) -> AsyncIte
 async def outcomes(channel: Any, metadata: Any) -> list[Any]:
     """Of Run and RunStream: what came out, or the reason why nothing did."""
     stub = inference_pb2_grpc.InferenceStub(channel)
+    # one request and its answers: gRPC's asyncio client knows a refusal that comes before it has written
+    # the request, which to a stream of requests is INTERNAL
+    streamed = channel.unary_stream(
+        "/furiosa.proto.broker.v1.Inference/RunStream",
+        pb.RunRequest.SerializeToString,
+        pb.RunStreamResponse.FromString,
+    )
     found: list[Any] = []
     for call in (
         stub.Run(pb.RunRequest(id=7), metadata=metadata),
-        stub.RunStream(iter([pb.RunRequest(id=7)]), metadata=metadata).read(),
+        streamed(pb.RunRequest(id=7), metadata=metadata).read(),
     ):
         try:
             answer = await call

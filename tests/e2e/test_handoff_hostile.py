@@ -13,6 +13,8 @@ from furiosa.common.channel import Decoder, encode, receive, send
 from furiosa.common.selector import DeviceSpec
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
 from support.daemon import Daemon
+from support.soak_leaks import descriptors_of
+from support.waiting import until
 
 
 @pytest.fixture
@@ -92,12 +94,14 @@ def test_an_unknown_method_fails_the_call_only(raw: socket.socket, method: str) 
         assert (frame.id, frame.failure.detail.reason) == (number, "BAD_ARGUMENT")
 
 
-def test_descriptors_that_no_call_wants_are_closed(raw: socket.socket, daemon: Daemon) -> None:
+async def test_descriptors_that_no_call_wants_are_closed(
+    raw: socket.socket, daemon: Daemon
+) -> None:
     say(raw, HELLO)
     hear(raw)
     say(raw, pb.Frame(id=1, call=pb.Call(method="Devices/List")))
     hear(raw)
-    before = len(os.listdir(f"/proc/{daemon.pid}/fd"))
+    before = descriptors_of(daemon.pid)
     for number in range(2, 50):
         memory = os.memfd_create("surplus")
         say(raw, pb.Frame(id=number, call=pb.Call(method="Devices/List")), memory)
@@ -105,8 +109,7 @@ def test_descriptors_that_no_call_wants_are_closed(raw: socket.socket, daemon: D
         frame = hear(raw)
         assert frame is not None
         assert frame.WhichOneof("body") == "reply"
-    # a few come and go with the broker's looks at its devices; 48 would stay
-    assert len(os.listdir(f"/proc/{daemon.pid}/fd")) < before + 10
+    await until(lambda: descriptors_of(daemon.pid) == before)
 
 
 def test_a_client_that_never_reads_is_dropped(raw: socket.socket, neighbour: Connection) -> None:

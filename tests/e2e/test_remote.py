@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -272,8 +271,7 @@ def test_certificates_are_replaced_while_the_broker_runs(
             daemon.server.key.write_bytes(issued.key.read_bytes())
             daemon.server.certificate.write_bytes(issued.certificate.read_bytes())
             come(monkeypatch, daemon, daemon.authority.client(), successor.path)
-            while "tls.reloaded" not in daemon.log:
-                time.sleep(0.01)  # another process's log has no event to wait for
+            daemon.logged("tls.reloaded")
             with Connection.open(client="after") as after:
                 assert [held.id for held in after.leases()] == [lease.id]
             assert [held.id for held in before.leases()] == [lease.id]

@@ -11,7 +11,8 @@ from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import LeaseState
 from support.clients import HOLD, Client
 from support.daemon import Daemon
-from support.replacing import descriptors, replaced, threads, zombies
+from support.replacing import replaced, zombies
+from support.soak_leaks import descriptors_of
 from support.waiting import until
 
 PE0, PE1 = DeviceSpec.parse("npu:0:0"), DeviceSpec.parse("npu:0:1")
@@ -84,12 +85,9 @@ def test_nobody_who_comes_or_releases_meanwhile_is_refused(
 async def test_nothing_is_left_over_by_many_replacements(daemon: Daemon) -> None:
     with Connection.open(client="stays") as connection:
         lease = connection.acquire(PE0)
-        replaced(daemon)
-        before = descriptors(daemon.pid), threads(daemon.pid)
-        replaced(daemon, 20)
-        # some come and go with each look at the devices; one left over by each replacement would be 20
-        await until(lambda: descriptors(daemon.pid) <= before[0] + 3)
-        await until(lambda: threads(daemon.pid) <= before[1] + 1)
+        never_replaced = descriptors_of(daemon.pid)
+        replaced(daemon, 5)
+        await until(lambda: descriptors_of(daemon.pid) == never_replaced)
         assert zombies(daemon.pid) == []
         assert len(daemon.descendants()) == 1, "one zygote"
         connection.release(lease.id)

@@ -87,19 +87,22 @@ def test_one_connection_may_have_many_who_wait(daemon: Daemon, in_thread: InThre
         assert len(set(got)) == 5
 
 
-def test_a_wait_limit_is_not_counted_anew(daemon: Daemon, in_thread: InThread) -> None:
+def test_a_wait_limit_ends_the_wait_after_a_replacement(
+    daemon: Daemon, in_thread: InThread
+) -> None:
     with Connection.open(client="holder") as holder, Connection.open(client="waiter") as waiter:
         holder.acquire(PE0)
         raised: list[type[Exception]] = []
 
         def wait() -> None:
             try:
-                waiter.acquire(PE0, wait_limit=0.5)
+                waiter.acquire(PE0, wait_limit=2)
             except Exception as exc:
                 raised.append(type(exc))
 
         thread = in_thread(wait)
-        waiting(holder, 1)
+        while not holder.overview().waiters and not raised:
+            pass
         replaced(daemon)
         thread.join()
         assert raised == [DeviceBusy]

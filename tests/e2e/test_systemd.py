@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -92,14 +91,9 @@ def tenants(machine: Systemd, name: str) -> None:
     (machine.folder / "tenants.toml").write_text(f"{text}admin = true\n")
 
 
-def wait_for(machine: Systemd, name: str, value: str) -> None:
-    while machine.show(name) != value:
-        time.sleep(0.01)
-
-
 def ready(machine: Systemd) -> str:
     """Its main process, once it is ready."""
-    wait_for(machine, "ActiveState", "active")
+    machine.shows("ActiveState", "active")
     return machine.show("MainPID")
 
 
@@ -147,8 +141,7 @@ def test_a_new_program_in_the_same_process_keeps_all_sessions_leases_and_those_w
         for count in range(2):
             said = machine.log.count("broker.ready")
             machine.systemctl("kill", "--kill-whom=main", f"--signal={signal.SIGUSR2:d}", UNIT)
-            while machine.log.count("broker.ready") == said:
-                time.sleep(0.01)
+            machine.logged("broker.ready", said + 1)
             assert machine.show("MainPID") == before, count
 
     kept(machine, fleet, replace)

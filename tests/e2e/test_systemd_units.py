@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -75,11 +74,6 @@ def connect(machine: Systemd) -> Iterator[Callable[[], Client]]:
         yield connect
 
 
-def wait_for(machine: Systemd, name: str, value: str) -> None:
-    while machine.show(name) != value:
-        time.sleep(0.01)
-
-
 def test_the_first_who_connects_starts_the_service(
     machine: Systemd, connect: Callable[[], Client]
 ) -> None:
@@ -140,13 +134,12 @@ def test_a_client_that_ends_during_the_restart_is_noticed(
     hold = machine.folder / "hold"
     hold.touch()  # the next start waits
     machine.systemctl("restart", "--no-block", UNIT)
-    wait_for(machine, "SubState", "start-pre")
+    machine.shows("SubState", "start-pre")
     assert machine.show("NFileDescriptorStore") == "1"
     gone.socket.close()
     hold.unlink()
     assert stays.ask()[1] == "kept"
-    while "echo.ended how=kept" not in machine.log:
-        time.sleep(0.01)
+    machine.logged("echo.ended how=kept")
 
 
 def test_a_new_program_in_the_same_process_keeps_connections(
@@ -174,7 +167,7 @@ def test_a_stop_closes_connections(machine: Systemd, connect: Callable[[], Clien
 def test_a_reload_is_acknowledged(machine: Systemd, connect: Callable[[], Client]) -> None:
     connect().ask()
     machine.systemctl("reload", UNIT)
-    wait_for(machine, "StatusText", "reloaded")  # SIGHUP is sent, not waited for
+    machine.shows("StatusText", "reloaded")  # SIGHUP is sent, not waited for
     machine.systemctl("is-active", UNIT)
 
 

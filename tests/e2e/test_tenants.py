@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from furiosa.client.sync import Connection
+from furiosa.common.errors import NotAllowed
 from furiosa.common.selector import DeviceSpec
 from support.clients import Raised, Steered
 from support.daemon import Daemon
@@ -193,11 +194,23 @@ async def test_the_less_important_are_preempted_after_a_notice_and_a_grace(
         assert high.ask(f"connection.renew({equal!r}).state.value") == "granted"
 
 
-def test_strangers_are_turned_away(daemon: Daemon) -> None:
+def test_strangers_are_turned_away_but_may_look(daemon: Daemon, onlooker: Connection) -> None:
+    held = onlooker.acquire(DeviceSpec.parse("npu:1:0"), 60, linger=5)
+    secret = onlooker.secret(held.id)
     with Steered(daemon.environ, STRANGER) as stranger:
-        with pytest.raises(Raised, match=f"NotAllowed: tenant uid:{STRANGER} may not use this br"):
-            stranger.ask("acquire('npu:1:0')")
+        assert stranger.ask("connection.devices()[1].name") == "npu1"
+        assert held.id in stranger.ask("[lease.id for lease in connection.leases()]")
+        for order in (
+            "acquire('npu:1:1')",
+            f"connection.load_program({held.id!r}, b'enf')",
+            f"connection.resume({held.id!r}, {secret!r})",
+        ):
+            with pytest.raises(Raised, match=f"NotAllowed: tenant uid:{STRANGER} may not use"):
+                stranger.ask(order)
+        with pytest.raises(NotAllowed, match=f"tenant uid:{STRANGER} may not use"):
+            onlooker.transfer(held.id, stranger.pid)
         daemon.logged(f"pid={stranger.pid} tenant=uid:{STRANGER} reason=NOT_ALLOWED")
+    onlooker.release(held.id)
 
 
 ACTS = {

@@ -49,7 +49,7 @@ def reap():  # waits for the worker to complete something, or to let go of the q
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Daemon]:
-    daemon = Daemon(1, "--recall-grace", "0.2")
+    daemon = Daemon(1, "--recall-grace", "1")  # time for what may be done before it is over
     daemon.start()
     yield daemon
     daemon.stop()

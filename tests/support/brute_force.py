@@ -88,7 +88,8 @@ class BruteForce:
     def candidates(self, requested: Requested, item: Counted) -> Iterable[DeviceFile]:
         for npu, card in self.cards.items():
             if self.allows(requested, npu):
-                yield from (f for f in card.files if item.matches(f))
+                parts = (f for f in card.files if not f.cores.is_all)
+                yield from (f for f in parts if (f.cores.width == 1) == (item.cores == 1))
 
     def hold(self, requested: Requested, free: set[Core], reserved: set[Core]) -> None:
         for item in (i for i in requested.spec.items if isinstance(i, Named)):

@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from support.waiting import block_until
 
 START_SECONDS = 60
 FURIOSACTL = "from furiosa.cli.furiosactl import main; raise SystemExit(main())"
@@ -52,11 +53,10 @@ class Daemon:
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
-    def logged(self, text: str) -> str:
-        """The log, once it has the text: lines reach it after their effect. The test's timeout bounds it."""
-        while text not in (log := self.log):
-            time.sleep(0.001)
-        return log
+    def logged(self, text: str, times: int = 1) -> str:
+        """The log, once it has the text so often: lines reach it after their effect."""
+        block_until(lambda: self.log.count(text) >= times)
+        return self.log
 
     def set(self, *settings: str) -> None:
         """Further settings, such as those that name a file in its folder, for the next start."""

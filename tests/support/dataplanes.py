@@ -13,10 +13,11 @@ import grpc
 
 from furiosa.common import channel
 from furiosa.common.errors import FuriosaError, NoSession
+from furiosa.common.failures import failed_to_wire
 from furiosa.common.names import DeviceFile
 from furiosa.common.status import Failed, from_failed, to_failed
 from furiosa.common.views import LeaseEndedNotice, Notice, WorkerDiedNotice
-from furiosa.common.wire import failed_to_wire, notice_to_wire, program_to_wire
+from furiosa.common.wire import notice_to_wire, program_to_wire
 from furiosa.dataplane.ports import Ports
 from furiosa.dataplane.service import InferenceService
 from furiosa.proto.broker.v1 import handoff_pb2 as pb

@@ -35,7 +35,7 @@ async def main() -> None:
     left = handover.from_environment(os.environ)
     if left is None:
         left = await handover.from_store(listen_fds(os.environ), notifier)
-    sessions = left.sessions(LISTENERS)
+    sessions = left.usable(LISTENERS).sessions
     listeners: dict[str, socket.socket] = {}
     for name in LISTENERS:
         descriptor = left.take(name)

@@ -16,9 +16,10 @@ from google.protobuf.message import Message as Payload
 from furiosa.client.address import UnixAddress
 from furiosa.common.channel import Decoder, encode, receive, send
 from furiosa.common.errors import FuriosaError
+from furiosa.common.failures import failed_to_wire
 from furiosa.common.status import to_failed
 from furiosa.common.views import Notice
-from furiosa.common.wire import failed_to_wire, notice_to_wire
+from furiosa.common.wire import notice_to_wire
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
 from furiosa.proto.broker.v1 import types_pb2
 

@@ -18,6 +18,8 @@ from furiosa.broker.sessions import Session
 from furiosa.common.views import Notice
 from furiosa.proto.broker.v1 import devices_pb2, handoff_pb2, leases_pb2, programs_pb2, types_pb2
 
+GRACE = 20.0  # seconds; calls that are not given time to end are cancelled before they can say why
+
 
 @dataclass
 class Backend:
@@ -132,7 +134,7 @@ async def listening(
     try:
         yield Listening(backend, remote, address)
     finally:
-        await server.stop(0)
+        await server.stop(GRACE)
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:

@@ -26,14 +26,6 @@ def ready(daemon: Daemon, count: int) -> None:
     os.kill(pid, 0)
 
 
-def threads(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/task"))
-
-
-def descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
 def zombies(pid: int) -> list[str]:
     """Children that ended and were never waited for."""
     found = []

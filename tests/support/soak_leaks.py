@@ -30,13 +30,18 @@ def kept_by(pids: Iterable[int]) -> Kept:
 
 
 def descriptors_of(pid: int) -> Counter[str]:
-    """By what they are: "socket:", "/memfd:owner (deleted)", "anon_inode:[pidfd]", a path."""
+    """By what they are: "socket:", "/memfd:owner (deleted)", "anon_inode:[pidfd]", a path.
+
+    Without those that a broker has for moments, when it looks at its devices and who has them open.
+    """
     found: Counter[str] = Counter()
     folder = f"/proc/{pid}/fd"
     with contextlib.suppress(FileNotFoundError):
         for fd in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError):  # the one that lists
-                found[re.sub(r"\[?\d+\]?$", "", os.readlink(f"{folder}/{fd}"))] += 1
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                name = os.readlink(f"{folder}/{fd}")
+                if not name.startswith("/proc") and "/sys/" not in name:
+                    found[re.sub(r"\[?\d+\]?$", "", name)] += 1
     return found
 
 

@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from support.waiting import block_until
+
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 SYSTEMD = Path("/lib/systemd/systemd")
 START_SECONDS = 60
@@ -160,6 +162,14 @@ class Systemd:
 
     def show(self, name: str, unit: str = "furiosa-brokerd.service") -> str:
         return self.systemctl("show", "--value", f"--property={name}", unit)
+
+    def shows(self, name: str, value: str) -> None:
+        """Returns when a property of the service is so."""
+        block_until(lambda: self.show(name) == value)
+
+    def logged(self, text: str, times: int = 1) -> None:
+        """Returns when the log has the text so often."""
+        block_until(lambda: self.log.count(text) >= times)
 
     def stop(self) -> None:
         """Its processes end with its process namespace."""

@@ -9,8 +9,8 @@ from google.protobuf.wrappers_pb2 import BytesValue, StringValue
 
 from furiosa.common import channel
 from furiosa.common.errors import BrokerUnavailable, InternalError
+from furiosa.common.failures import failed_to_wire
 from furiosa.common.status import to_failed
-from furiosa.common.wire import failed_to_wire
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
 from furiosa.telemetry import broker_link
 from furiosa.telemetry.broker_link import BrokerLink

@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from msgspec import structs
+
+from furiosa.broker.alarm import Alarm
 from furiosa.broker.changes import Changes
 from furiosa.broker.grants import Grant, Grants
 from furiosa.broker.journal import Journal, Record, now
 from furiosa.broker.lease import Card, Claim, Event, Lease, LeaseTable, Terms
+from furiosa.broker.lease.life import left_behind
 from furiosa.broker.lease.states import (
-    HELD_BACK,
     NOBODY,
     UNTIL_RELEASED,
     USABLE,
@@ -47,6 +50,7 @@ from furiosa.broker.lease.states import (
     Requested,
     StopWorkers,
 )
+from furiosa.broker.lease_book import LeaseBook
 from furiosa.broker.lease_views import LeaseViews
 from furiosa.broker.observers import Observer
 from furiosa.broker.queue_notices import QueueNotices, Tell
@@ -60,7 +64,6 @@ from furiosa.common.errors import (
     LeaseEnded,
     NotLeaseOwner,
     NotRecorded,
-    UnknownLease,
 )
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
@@ -76,7 +79,6 @@ from furiosa.common.views import (
 log = logging.getLogger(__name__)
 
 STOP_SECONDS: Final = 10.0  # for workers to be gone when the broker stops; the kernel may be stuck
-MAX_ENDED: Final = 1024  # causes of ended leases that are remembered for late callers
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +134,12 @@ class Arbiter:
         self._grants = Grants()
         self._endings: dict[str, asyncio.Future[None]] = {}
         self._releasing: set[str] = set()  # by the session that holds them
-        self._causes: dict[str, str] = {}  # of leases that have ended
         self._sessions: dict[int, Session] = {}
         self._refusals = Refusals(self._grants)
         self._views = LeaseViews(self._grants, self._refusals, clock)
+        self.book = LeaseBook(table, self._grants, self._views)
         self._notices = QueueNotices(self._queue)
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = math.inf  # when it goes off
+        self._alarm = Alarm(clock, self.elapsed)
 
     def request(
         self,
@@ -200,7 +201,7 @@ class Arbiter:
 
         Raises: UnknownLease, LeaseEnded, NotLeaseOwner.
         """
-        lease = self.lease_of(session, lease_id)
+        lease = self.book.lease_of(session, lease_id)
         ending = self._endings[lease_id]
         if lease.holder == session.id:
             self._releasing.add(lease_id)
@@ -209,15 +210,15 @@ class Arbiter:
 
     def renew(self, session: Session, lease_id: str, time_to_live: float | None) -> LeaseView:
         """Raises: UnknownLease, NotLeaseOwner, LeaseEnded, also when it is wanted back."""
-        lease = self.lease_of(session, lease_id)
+        lease = self.book.lease_of(session, lease_id)
         if lease.state is LeaseState.RECALLED:
             raise LeaseEnded(lease_id, lease.cause)
         self._post(Renewed(lease_id, time_to_live))
-        return self._view_of(lease_id)
+        return self.book.view(lease_id)
 
     def resume(self, session: Session, lease_id: str, secret: str) -> LeaseView:
         """Make the lease the session's. Raises: UnknownLease, NotLeaseOwner, LeaseEnded."""
-        grant, lease = self._grant(lease_id)
+        grant, lease = self.book.find(lease_id)
         known = grant.secret and hmac.compare_digest(grant.secret, grant.digest(secret))
         if not known and grant.owner.key != session.owner.key:
             raise NotLeaseOwner(lease_id, session.owner.pid)
@@ -234,15 +235,15 @@ class Arbiter:
             heir = session.owner.view
             cause = f"it was handed to {heir.remote or f'pid {heir.pid}'}"
             former.notify(LeaseEndedNotice(lease_id, cause))
-        return self._view_of(lease_id)
+        return self.book.view(lease_id)
 
     def revoke(self, lease_id: str, cause: str, grace: float) -> LeaseView:
         """Tell its owner, and take it away after `grace` seconds. Raises: UnknownLease, LeaseEnded."""
-        view = self._view_of(lease_id)
+        view = self.book.view(lease_id)
         self._post(Recalled(lease_id, cause, grace) if grace > 0 else Released(lease_id, cause))
         if self._table.get(lease_id) is None:
             return replace(view, state=LeaseState.ENDED, ends_at=None, cause=cause)
-        return self._view_of(lease_id)
+        return self.book.view(lease_id)
 
     def ending(self, lease_id: str) -> "asyncio.Future[None] | None":
         """Done when the lease's cores are free; None: it has ended."""
@@ -279,8 +280,7 @@ class Arbiter:
         self._changes.bump()
 
     def elapsed(self) -> None:
-        """Time has passed; its timer calls this when something is due."""
-        self._due = math.inf
+        """Time has passed; its alarm calls this when something is due."""
         self._post(Elapsed())
 
     def adopt(self, record: Record, grace: float, owner: OwnerView | None = None) -> bool:
@@ -293,13 +293,7 @@ class Arbiter:
             owner = present.owner.view
         else:
             present = None
-            ends = self._clock() + max(grace, lease.terms.linger)
-            cause = "the broker was restarted"
-            state = LeaseState.DETACHED
-            lease = replace(lease, holder=NOBODY, state=state, cause=cause)
-            if record.lease.state in HELD_BACK:  # a recall does not become less urgent by a crash
-                ends = min(ends, record.lease.ends_at)
-            lease = replace(lease, ends_at=ends)
+            lease = left_behind(lease, self._clock(), grace)
             owner = record.owner.view if owner is None else owner
         if not self._table.adopt(lease, record.weight, self._clock()):
             return False
@@ -307,14 +301,16 @@ class Arbiter:
         self._grants.add(lease.id, grant)
         self._endings[lease.id] = asyncio.get_running_loop().create_future()
         self._observer.adopted(lease, grant)
-        self._arm_timer()
+        self._alarm.set(self._table.next_deadline())
         return True
 
     def forget(self, record: Record) -> None:
         """A lease from the journal that is over: written down, so that the next start need not ask."""
-        ended = replace(record.lease, state=LeaseState.ENDED, cause="lost with a broker before")
+        ended = structs.replace(
+            record.lease, state=LeaseState.ENDED, cause="lost with a broker before"
+        )
         try:
-            self._journal.append(replace(record, event="ended", lease=ended))
+            self._journal.append(structs.replace(record, event="ended", lease=ended))
         except OSError as exc:
             self._observer.journal_failed(ended.id, exc)
 
@@ -341,19 +337,6 @@ class Arbiter:
         if self._endings:
             await asyncio.wait(tuple(self._endings.values()), timeout=STOP_SECONDS)
 
-    # What it knows
-
-    def leases(self) -> tuple[LeaseView, ...]:
-        return tuple(map(self._views.lease, self._table.leases))
-
-    def held_files(self) -> tuple[tuple[DeviceFile, int], ...]:
-        """Every leased file, with the pid of its owner."""
-        return tuple(
-            (file, self._grants[lease.id].owner.pid)
-            for lease in self._table.leases
-            for file in lease.files
-        )
-
     def queue(self) -> tuple[WaiterView, ...]:
         """Who waits, in their turn."""
         return tuple(view for _, view in self._queue())
@@ -363,47 +346,6 @@ class Arbiter:
             request = place.waiter.requested.request
             asked = self._requests[request]
             yield request, self._views.waiter(place, asked.session, asked.since)
-
-    def lease_on(self, file: DeviceFile) -> str:
-        """The lease that has this very file; empty: none has."""
-        return next((lease.id for lease in self._table.leases if file in lease.files), "")
-
-    def files_of(self, lease_id: str) -> tuple[DeviceFile, ...]:
-        lease = self._table.get(lease_id)
-        return () if lease is None else lease.files
-
-    def leases_on(self, npu: int) -> tuple[str, ...]:
-        return tuple(lease.id for lease in self._table.leases_on(npu))
-
-    def has_card(self, npu: int) -> bool:
-        return any(file.npu == npu for file in self._table.files)
-
-    def closed(self, npu: int) -> dict[str, str]:
-        return self._table.closed(npu)
-
-    def lease_of(self, session: Session, lease_id: str) -> Lease:
-        """The lease, when `session` may use it.
-
-        Raises: UnknownLease, NotLeaseOwner, LeaseEnded (also while it is being revoked).
-        """
-        grant, lease = self._grant(lease_id)
-        if grant.owner.key != session.owner.key:
-            raise NotLeaseOwner(lease_id, session.owner.pid)
-        if lease.state not in USABLE:
-            raise LeaseEnded(lease_id, lease.cause)
-        return lease
-
-    def session_of(self, lease_id: str) -> Session | None:
-        grant = self._grants.get(lease_id)
-        return None if grant is None else grant.session
-
-    def _grant(self, lease_id: str) -> tuple[Grant, Lease]:
-        grant, lease = self._grants.get(lease_id), self._table.get(lease_id)
-        if grant is None or lease is None:
-            if lease_id in self._causes:
-                raise LeaseEnded(lease_id, self._causes[lease_id])
-            raise UnknownLease(lease_id)
-        return grant, lease
 
     # Events and effects
 
@@ -419,7 +361,7 @@ class Arbiter:
                     self._perform(effect)
         finally:
             self._handling = False
-        self._arm_timer()
+        self._alarm.set(self._table.next_deadline())
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -464,7 +406,7 @@ class Arbiter:
         self._changes.bump()
         # the view of now: it may have ended before the caller gets to run
         acquired = Acquired(self._views.lease(lease), secret)
-        self._syncing.then(lambda error: self._tell(asked, acquired, error))
+        self._syncing.then(functools.partial(self._tell, asked, acquired))
 
     def _tell(self, asked: _Request, acquired: Acquired, error: OSError | None) -> None:
         """The grant is as safe as the settings want it, or cannot be made so."""
@@ -518,9 +460,7 @@ class Arbiter:
     def _ended(self, lease: Lease, held: float) -> None:
         self._note("ended", lease)
         self._observer.ended(lease, self._grants[lease.id], held)
-        self._causes[lease.id] = lease.cause
-        while len(self._causes) > MAX_ENDED:
-            del self._causes[next(iter(self._causes))]
+        self.book.remember(lease)
         self._changes.bump()
         self._grants.remove(lease.id)
         self._releasing.discard(lease.id)
@@ -532,20 +472,3 @@ class Arbiter:
             self._journal.append(self._grants[lease.id].record(event, lease))
         except OSError as exc:
             self._observer.journal_failed(lease.id, exc)
-
-    def _view_of(self, lease_id: str) -> LeaseView:
-        _, lease = self._grant(lease_id)
-        return self._views.lease(lease)
-
-    def _arm_timer(self) -> None:
-        deadline = self._table.next_deadline()
-        if deadline == self._due:
-            return
-        self._due = deadline
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if not math.isinf(deadline):
-            delay = max(0.0, deadline - self._clock())
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(delay, self.elapsed)

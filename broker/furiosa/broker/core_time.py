@@ -36,8 +36,9 @@ class CoreTime:
 
     def ended(self, file: DeviceFile, measured: Measured | None) -> None:
         """The same, before the lease's workers are stopped: the next ones begin at 0."""
-        self.note(file, measured)
-        del self._seen[file]
+        if measured is not None or file in self._seen:
+            self.note(file, measured)
+            del self._seen[file]
 
     def seconds(self) -> Mapping[tuple[int, int], float]:
         """By card and core, of those that were ever leased."""

@@ -116,8 +116,8 @@ class Daemon:
             )
         idle = IdleTimer(settings.idle_exit, wishes.on_leave)
         self._node = node = Node(settings, idle.sessions, lambda: self._lines.dropped)
-        sessions = left.sessions(keep=(GRPC, KEEPER, HANDOFF))
-        succession.unpack(left, sessions, node.handoff)
+        kept = left.usable(keep=(GRPC, KEEPER, HANDOFF))
+        succession.unpack(left, kept, node.handoff)
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(node.close)
             with naming("workers cannot be started"):
@@ -132,7 +132,7 @@ class Daemon:
                     idle.sessions(len(node.sessions))
                     say_ready(settings.ready_fd)
                     cards = len(node.inventory.cards)
-                    self._notifier.ready(f"{cards} cards, {len(sessions)} sessions kept")
+                    self._notifier.ready(f"{cards} cards, {len(kept.sessions)} sessions kept")
                     loop.add_signal_handler(signal.SIGHUP, self._reload)
                     event(log, "broker.ready", socket=settings.socket, pid=os.getpid())
                     _spare_garbage_collection()
@@ -253,7 +253,7 @@ class Daemon:
         ):
             await self._leave_to_systemd()
         self._notifier.stopping()
-        event(log, "broker.draining", leases=len(node.arbiter.leases()))
+        event(log, "broker.draining", leases=len(node.arbiter.book.leases()))
         await node.arbiter.drain(self._settings.drain_grace)
 
     async def _replace(self) -> None:
@@ -313,8 +313,7 @@ class Daemon:
         await self._node.arbiter.freeze()
 
     def _flush(self) -> None:
-        self._node.audit.close()
-        self._node.journal.close()
+        self._node.leave_records()
         event(log, "broker.left")
         self._lines.flush()
 

@@ -9,8 +9,8 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from furiosa.broker.arbiter import Arbiter
 from furiosa.broker.helper_process import HelperProcess
+from furiosa.broker.lease_book import LeaseBook
 from furiosa.broker.rpc.frames import Peer
 from furiosa.broker.rpc.methods import Call, Unary
 from furiosa.broker.rpc.program_service import ProgramService
@@ -34,7 +34,7 @@ class DataPlane:
         user: str,
         share: Callable[[Path], None],
         sessions: Sessions,
-        arbiter: Arbiter,
+        leases: LeaseBook,
         programs: ProgramService,
         *,
         arguments: Sequence[str] = (),
@@ -43,7 +43,7 @@ class DataPlane:
         self._path = path
         self._share = share
         self._sessions = sessions
-        self._arbiter = arbiter
+        self._leases = leases
         self._programs = programs
         self._peer: Peer | None = None
         self._queues: set[tuple[str, int]] = set()  # of this process: lease, queue
@@ -121,7 +121,7 @@ class DataPlane:
         own = Call(call.method, session, attached=call.attached)
         response = await self._programs.open_queue(request, own)
         self._queues.add((request.lease_id, response.queue_id))
-        holder = self._arbiter.session_of(request.lease_id)
+        holder = self._leases.session_of(request.lease_id)
         if holder is not None and self._peer is not None:
             holder.followers.add(self._peer.notify)
             self._followed.add(holder)

@@ -2,8 +2,10 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Literal, Self, cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from furiosa.broker.journal import Record, now
 from furiosa.broker.lease import Lease
@@ -12,8 +14,7 @@ from furiosa.broker.sessions import Session
 from furiosa.common.views import OwnerView
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """`session` is None while its connection is gone, and `view` what was last known of its owner.
 
     `secret` is a digest, empty for a lease that does not linger.

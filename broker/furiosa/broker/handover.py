@@ -18,7 +18,7 @@ import signal
 import socket
 import threading
 from collections.abc import Collection, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NoReturn
 
 from furiosa.broker.log import event
@@ -53,8 +53,8 @@ class Handover:
         """The descriptor of this name, close-on-exec and yours from now on; None: there is none."""
         return self.descriptors.pop(name, None)
 
-    def sessions(self, keep: Collection[str] = ()) -> tuple[SavedSession, ...]:
-        """Those whose descriptors are all here, for `take`. The descriptors of others are closed.
+    def usable(self, keep: Collection[str] = ()) -> BrokerState:
+        """With the sessions whose descriptors are all here, for `take`; those of others are closed.
 
         `keep` names what belongs to no session, such as listeners, and stays in any case. A state that
         cannot be used is logged, and has no sessions.
@@ -77,7 +77,7 @@ class Handover:
         wanted = {name for session in whole for name in session.descriptors} | set(keep)
         for name in self.descriptors.keys() - wanted:
             os.close(self.descriptors.pop(name))
-        return tuple(whole)
+        return replace(state, sessions=tuple(whole))
 
     def close(self) -> None:
         while self.descriptors:

@@ -8,16 +8,17 @@ there after a power cut. A damaged line is skipped: everything around it happene
 
 import enum
 import errno
-import json
 import logging
 import math
 import os
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
+
+import msgspec
+from msgspec.structs import replace
 
 from furiosa.broker.lease import Lease, Terms
 from furiosa.broker.log import event
@@ -29,7 +30,7 @@ from furiosa.common.views import LeaseState
 log = logging.getLogger(__name__)
 
 VERSION: Final = 3
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+_encode: Final = msgspec.json.Encoder().encode
 COMPACT_AT_BYTES: Final = 4 * 1024 * 1024  # and twice the size that it had after the last time
 
 
@@ -62,8 +63,7 @@ class Files:
         os.replace(source, target)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One lease event. Times of the lease are of the monotonic clock, comparable within one boot; `at`
     is wall-clock time in seconds since the epoch, for people. `secret` is a digest, empty for none.
     """
@@ -268,7 +268,7 @@ def _time(seconds: float | None) -> float:
 
 
 def _line(values: dict[str, Any]) -> bytes:
-    text = _encode(values).encode()
+    text = _encode(values)
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
@@ -291,7 +291,7 @@ def _values(line: bytes) -> dict[str, Any] | None:
     try:
         if not line.endswith(b"\n") or int(crc, 16) != zlib.crc32(text):
             return None
-        values = json.loads(text)
+        values = msgspec.json.decode(text)
     except ValueError:
         return None
     return values if isinstance(values, dict) else None

@@ -33,13 +33,13 @@ from furiosa.broker.lease import LeaseTable, Policy, Rules
 from furiosa.broker.log import event
 from furiosa.broker.metrics import Gauges, Metrics
 from furiosa.broker.monitor import Monitor, Told
-from furiosa.broker.observers import Everybody
+from furiosa.broker.observers import AtTurnsEnd, Everybody
 from furiosa.broker.platform import Ticker, VirtualPlatform
 from furiosa.broker.recovery import Recovery
 from furiosa.broker.rpc.admin_service import CORDON, AdminService
 from furiosa.broker.rpc.admission import Admission
 from furiosa.broker.rpc.device_service import DeviceService
-from furiosa.broker.rpc.handoff import PROTOCOL_VERSION, HandoffServer
+from furiosa.broker.rpc.handoff import HandoffServer
 from furiosa.broker.rpc.lease_service import LeaseService
 from furiosa.broker.rpc.network import Network
 from furiosa.broker.rpc.node_service import NodeService
@@ -53,7 +53,7 @@ from furiosa.broker.workers import cgroup
 from furiosa.broker.workers.pool import Counters, WorkerPool, WorkerSettings
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Availability, LeaseState, WorkerDiedNotice
-from furiosa.common.wire import origin_to_wire
+from furiosa.common.wire import PROTOCOL_VERSION, origin_to_wire
 from furiosa.proto.broker.v1 import handoff_pb2
 
 if TYPE_CHECKING:
@@ -111,20 +111,20 @@ class Node:
             Gauges(
                 leases=self._lease_gauges,
                 waiting=lambda: (view.tenant for view in self.arbiter.queue()),
-                devices=lambda: self.inventory.devices(self.arbiter.leases()),
+                devices=lambda: self.inventory.devices(self.arbiter.book.leases()),
                 core_seconds=self.core_time.seconds,
                 sessions=lambda: len(self.sessions),
                 journal_bytes=lambda: self.journal.size,
                 dropped_log_lines=dropped_log_lines,
             )
         )
-        observer = Everybody(self.audit, self.metrics)
+        self._observer = AtTurnsEnd(Everybody(self.audit, self.metrics))
         rules = Rules(Policy(settings.placement), settings.aging, settings.recall_grace)
         self.arbiter = Arbiter(
             LeaseTable(self._lease_cards, lambda: secrets.token_hex(6), rules),
             self.journal,
             Workers(self._stop_workers, self.pool.detach_queues),
-            observer,
+            self._observer,
             clock=time.monotonic,
             changes=self.changes,
         )
@@ -134,7 +134,7 @@ class Node:
             self.arbiter.set_closed(npu, CORDON, reason, None)
         self.recovery = Recovery(self.arbiter, self.deaths, settings.reconnect_grace)
         self.programs = ProgramService(
-            self.arbiter,
+            self.arbiter.book,
             self.pool,
             self.tenancy,
             max_program_bytes=settings.max_program_bytes,
@@ -142,13 +142,15 @@ class Node:
         )
         self.monitor = self._monitor()
         self.methods: Mapping[str, Method] = {
-            **DeviceService(self.inventory, self.arbiter, self._counters, self.changes).methods,
+            **DeviceService(
+                self.inventory, self.arbiter.book, self._counters, self.changes
+            ).methods,
             **LeaseService(
                 self.arbiter,
                 self.sessions,
                 self.tenancy,
                 self.changes,
-                observer.refused,
+                self._observer.refused,
                 max_linger=settings.max_linger,
             ).methods,
             **AdminService(
@@ -171,7 +173,7 @@ class Node:
             )
         self.admission = Admission()
         self.data_plane = self._data_plane()
-        nodes = NodeService(self.arbiter, self.root, self.inventory)
+        nodes = NodeService(self.arbiter.book, self.root, self.inventory)
         self.handoff = HandoffServer(
             {**self.methods, **self.programs.handoff_methods, **nodes.methods},
             self.sessions,
@@ -201,22 +203,27 @@ class Node:
 
     def measure(self) -> Mapping[DeviceFile, Counters | None]:
         """What the workers of leased files have measured by now."""
-        measured = {file: self.pool.counters(file) for file, _ in self.arbiter.held_files()}
+        measured = {file: self.pool.counters(file) for file, _ in self.arbiter.book.held_files()}
         for file, counters in measured.items():
             self.core_time.note(file, counters)
         return measured
 
     def tell_that_workers_end(self, cause: str) -> None:
         """Clients load their programs again when they hear it."""
-        for file, _ in self.arbiter.held_files():
+        for file, _ in self.arbiter.book.held_files():
             if self.pool.counters(file) is not None:
-                lease_id = self.arbiter.lease_on(file)
-                session = self.arbiter.session_of(lease_id)
+                lease_id = self.arbiter.book.lease_on(file)
+                session = self.arbiter.book.session_of(lease_id)
                 if session is not None:
                     session.notify(WorkerDiedNotice(lease_id, file, cause))
 
     def close(self) -> None:
         self.recovery.close()
+        self.leave_records()
+
+    def leave_records(self) -> None:
+        """Whatever there was to write down is written."""
+        self._observer.tell()
         self.journal.close()
         self.audit.close()
 
@@ -247,11 +254,11 @@ class Node:
         event(log, "worker.died", logging.WARNING, lease=lease_id, device=file, cause=cause)
         self.metrics.worker_died(file)
         self.crashes.note(file.npu, lease_id, time.monotonic())
-        if session := self.arbiter.session_of(lease_id):
+        if session := self.arbiter.book.session_of(lease_id):
             session.notify(WorkerDiedNotice(lease_id, file, cause))
 
     def _stop_workers(self, lease_id: str, stopped: Callable[[], None]) -> None:
-        for file in self.arbiter.files_of(lease_id):
+        for file in self.arbiter.book.files_of(lease_id):
             self.core_time.ended(file, self.pool.counters(file))
         self.pool.release(lease_id, stopped)
 
@@ -270,7 +277,7 @@ class Node:
     # What they ask
 
     def _availability(self, npu: int) -> tuple[Availability, str]:
-        closed = self.arbiter.closed(npu)
+        closed = self.arbiter.book.closed(npu)
         if HEALTH in closed:
             return Availability.UNAVAILABLE, closed[HEALTH]
         if CORDON in closed:
@@ -286,7 +293,7 @@ class Node:
 
     def _owners(self) -> Mapping[DeviceFile, Collection[int]]:
         owners: dict[DeviceFile, set[int]] = {}
-        for file, pid in self.arbiter.held_files():
+        for file, pid in self.arbiter.book.held_files():
             owners.setdefault(file, set()).add(pid)
         return owners
 
@@ -299,7 +306,7 @@ class Node:
     def _lease_gauges(self) -> list[tuple[str, LeaseState, int]]:
         return [
             (lease.tenant, lease.state, sum(len(self._cores_of(f)) for f in lease.device_files))
-            for lease in self.arbiter.leases()
+            for lease in self.arbiter.book.leases()
         ]
 
     # What they are made of
@@ -339,7 +346,7 @@ class Node:
             settings.worker_user,
             functools.partial(share, settings),
             self.sessions,
-            self.arbiter,
+            self.arbiter.book,
             self.programs,
             arguments=self.network.data_arguments,
             inherited=self.network.inherited,

@@ -1,7 +1,9 @@
 """What the arbiter did, for those who only watch: the log, the audit trail, the metrics."""
 
+import asyncio
 import logging
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 from furiosa.broker.audit import AuditLog, who
 from furiosa.broker.grants import Grant
@@ -128,6 +130,48 @@ class Everybody(Log):
 
     def journal_synced(self, seconds: float) -> None:
         self._metrics.journal_synced(seconds)
+
+
+class AtTurnsEnd:
+    """Tells `observer` all that happened in a turn of the event loop at its end, when answers are on
+    their way: nobody waits for what is only watched. In the order in which it happened.
+    """
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._untold: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+
+    def granted(self, lease: Lease, grant: Grant, waited: float) -> None:
+        self._later(self._observer.granted, lease, grant, waited)
+
+    def refused(self, session: Session, spec: DeviceSpec, tenant: str, error: FuriosaError) -> None:
+        self._later(self._observer.refused, session, spec, tenant, error)
+
+    def changed(self, before: Lease, lease: Lease, grant: Grant) -> None:
+        self._later(self._observer.changed, before, lease, grant)
+
+    def ended(self, lease: Lease, grant: Grant, held: float) -> None:
+        self._later(self._observer.ended, lease, grant, held)
+
+    def adopted(self, lease: Lease, grant: Grant) -> None:
+        self._later(self._observer.adopted, lease, grant)
+
+    def journal_failed(self, lease_id: str, cause: OSError) -> None:
+        self._later(self._observer.journal_failed, lease_id, cause)
+
+    def journal_synced(self, seconds: float) -> None:
+        self._later(self._observer.journal_synced, seconds)
+
+    def tell(self) -> None:
+        """What it has not been told yet, now: for the last turn of all."""
+        untold, self._untold = self._untold, []
+        for told, facts in untold:
+            told(*facts)
+
+    def _later(self, told: Callable[..., None], *facts: Any) -> None:
+        if not self._untold:
+            asyncio.get_running_loop().call_soon(self.tell)
+        self._untold.append((told, facts))
 
 
 _CLASSES: Final = (  # how a cause begins, and what it counts as

@@ -69,7 +69,10 @@ class SavedSession:
 
 @dataclass(frozen=True, slots=True)
 class BrokerState:
+    """`next_session` is an id that no session has had, nor any later one."""
+
     sessions: tuple[SavedSession, ...] = ()
+    next_session: int = 1
     version: int = VERSION
 
     def to_json(self) -> bytes:
@@ -85,7 +88,9 @@ class BrokerState:
         version = values.get("version") if isinstance(values, dict) else None
         if version != VERSION:
             raise BadState(f"version {version!r}, expected {VERSION}")
-        state = cls(**_checked(values, {"version": _number, "sessions": _sessions}))
+        state = cls(
+            **_checked(values, {"version": _number, "next_session": _number, "sessions": _sessions})
+        )
         names = [name for session in state.sessions for name in session.descriptors]
         if len(set(names)) != len(names):
             raise BadState("two places for one descriptor")

@@ -4,11 +4,13 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from furiosa.broker.owners import ProcessMark
 from furiosa.broker.tenants.principal import Principal
 from furiosa.common.views import Notice, OwnerView
+
+MAX_CLIENT_NAME: Final = 128  # characters
 
 
 class Peer(Protocol):
@@ -62,7 +64,8 @@ class Sessions:
     """The live sessions.
 
     `on_open(session)` and `on_gone(session, cause)` are called once for each; `on_count(n)` after each
-    change of how many there are. Ids are never used twice, also not by a broker's successor.
+    change of how many there are. `next_id` is that of the next one. Ids are never used twice, also not by
+    a broker that took sessions over; one that starts anew begins with 1.
     """
 
     def __init__(
@@ -74,7 +77,7 @@ class Sessions:
         self._on_open = on_open
         self._on_gone = on_gone
         self._on_count = on_count
-        self._next_id = 1
+        self.next_id = 1
         self._live: dict[int, Session] = {}
         self._by_token: dict[bytes, Session] = {}
 
@@ -95,13 +98,13 @@ class Sessions:
     ) -> Session:
         """`token`: by which it is found; a new random one unless it is given."""
         token = secrets.token_hex(32) if token is None else token
-        session = Session(self._next_id, owner, client, send_notice, token)
+        session = Session(self.next_id, owner, shown(client), send_notice, token)
         self.add(session)
         return session
 
     def add(self, session: Session) -> None:
         """One that another broker process opened, or a new one."""
-        self._next_id = max(self._next_id, session.id + 1)
+        self.next_id = max(self.next_id, session.id + 1)
         self._live[session.id] = session
         self._by_token[_digest(session.token)] = session
         self._on_open(session)
@@ -121,6 +124,11 @@ class Sessions:
             del self._by_token[_digest(session.token)]
             self._on_gone(session, cause)
             self._on_count(len(self._live))
+
+
+def shown(name: str) -> str:
+    """What a client calls itself, fit for terminals and logs."""
+    return "".join(c if c.isprintable() else "?" for c in name[:MAX_CLIENT_NAME])
 
 
 def _digest(token: str) -> bytes:

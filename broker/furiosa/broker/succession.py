@@ -59,12 +59,13 @@ def pack(handoff: HandoffServer, others: dict[str, int]) -> Handover:
                 unsent=tuple(frames.add(*parcel) for parcel in left.unsent),
             )
         )
-    return collect(descriptors, BrokerState(tuple(saved)))
+    return collect(descriptors, BrokerState(tuple(saved), handoff.sessions.next_id))
 
 
-def unpack(left: Handover, sessions: Iterable[SavedSession], handoff: HandoffServer) -> None:
+def unpack(left: Handover, state: BrokerState, handoff: HandoffServer) -> None:
     """Hand what a broker before left to the server that goes on with it."""
-    for saved in sessions:
+    handoff.sessions.next_id = state.next_session
+    for saved in state.sessions:
         mark = ProcessMark(saved.pid, saved.uid, saved.gid, saved.start_time_ticks, saved.key)
         owner = restored(mark, _taken(left, saved.pidfd))
         if owner is None:
@@ -108,5 +109,5 @@ def _parcel(left: Handover, frame: SavedFrame) -> Parcel:
 
 def _taken(left: Handover, name: str) -> int:
     descriptor = left.take(name)
-    assert descriptor is not None, "Handover.sessions gives whole ones only"
+    assert descriptor is not None, "Handover.usable gives whole sessions only"
     return descriptor

@@ -80,8 +80,10 @@ class Syncing:
 
     def _finish(self, error: OSError | None) -> None:
         running, self._running = self._running or (), None
-        for tell in running:
-            tell(error)
+        for (
+            tell
+        ) in running:  # each by itself: what fails for one must not leave others without an answer
+            asyncio.get_running_loop().call_soon(tell, error)
         if self._held:
             self._running = []
             self._start()

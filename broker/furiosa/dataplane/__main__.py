@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from furiosa.common import privileges
 from furiosa.common.proof import Proving
-from furiosa.dataplane import privileges
 from furiosa.dataplane.listeners import TcpListener, tcp_server, unix_server
+from furiosa.dataplane.memory import keep_freed_memory
 from furiosa.dataplane.ports import Ports
 
 GRACE_SECONDS: Final = 2.0  # for calls in progress when asked to end
@@ -76,7 +77,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the broker, which then decides
-    privileges.keep_freed_memory()
+    keep_freed_memory()
     broker = socket.socket(fileno=arguments.broker_fd)
     tcp = [_listener(text, arguments.tls_fd) for text in arguments.listen]
     asyncio.run(

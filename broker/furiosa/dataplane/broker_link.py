@@ -14,10 +14,10 @@ from google.protobuf.message import Message as Payload
 
 from furiosa.common import channel
 from furiosa.common.errors import BrokerUnavailable, FuriosaError
+from furiosa.common.failures import error_from_wire
 from furiosa.common.names import DeviceFile
-from furiosa.common.status import from_failed
 from furiosa.common.views import Notice, ProgramView
-from furiosa.common.wire import failed_from_wire, notice_from_wire, program_from_wire
+from furiosa.common.wire import PROTOCOL_VERSION, notice_from_wire, program_from_wire
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
 from furiosa.queuepair import BrokenQueue, Descriptors, Geometry
 
@@ -58,7 +58,7 @@ class BrokerLink:
 
     def hello(self, client: str) -> None:
         """Tell the broker that clients can connect."""
-        self._send(pb.Frame(hello=pb.Hello(protocol_version=1, client=client)))
+        self._send(pb.Frame(hello=pb.Hello(protocol_version=PROTOCOL_VERSION, client=client)))
 
     async def describe(self, token: str, lease_id: str, program_id: int) -> Loaded:
         """Raises: NoSession, NotLeaseOwner, UnknownLease, UnknownProgram, ...; BrokerUnavailable."""
@@ -144,6 +144,9 @@ class BrokerLink:
             raise _gone("an answer makes no sense") from None
 
     def _send(self, frame: pb.Frame) -> None:
+        """No effect when the broker is gone."""
+        if self._closed:
+            return
         if not self._unsent:
             self._loop.add_writer(self._sock, self._writable)
         self._unsent += channel.encode(frame.SerializeToString())
@@ -189,7 +192,7 @@ class BrokerLink:
             return
         message.close()
         if kind == "failure" and future is not None and not future.done():
-            future.set_exception(from_failed(failed_from_wire(frame.failure)))
+            future.set_exception(error_from_wire(frame.failure))
         elif kind == "notice":
             self._on_notice(notice_from_wire(frame.notice))
 

@@ -20,9 +20,8 @@ from furiosa.queuepair import (
     tensor_offsets,
 )
 
-DEPTH: Final = (
-    8  # runs in flight on one device file; it is busy with two, the rest hides our latency
-)
+# Runs in flight on one device file; it is busy with two, the rest hides our latency.
+DEPTH: Final = 8
 
 
 @dataclass(frozen=True, slots=True)

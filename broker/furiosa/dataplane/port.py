@@ -68,8 +68,11 @@ class Port:
         )
         try:
             queue = ClientQueue.attach(descriptors, geometry)
-        except BrokenQueue as error:
-            raise WorkerDied(str(file), str(error)) from None
+        except BaseException as error:
+            self._link.close_queue(self.lease_id, queue_id)
+            if isinstance(error, BrokenQueue):
+                raise WorkerDied(str(file), str(error)) from None
+            raise
         lane = Lane(program, layout, file, queue_id, queue, self._freed, self._lane_failed)
         self._lanes.append(lane)
         # A notice may have come while the answer was on its way to us.

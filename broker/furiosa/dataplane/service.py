@@ -9,9 +9,9 @@ from typing import Any, Final
 import grpc
 
 from furiosa.common.errors import BadArgument, FuriosaError, InternalError, NoSession
+from furiosa.common.failures import failed_to_detail, failed_to_trailers
 from furiosa.common.proof import Proving, proof_of, session_token_of
 from furiosa.common.status import Failed, Status, to_failed
-from furiosa.common.wire import failed_to_detail
 from furiosa.dataplane.ports import Ports
 from furiosa.proto.broker.v1 import inference_pb2 as pb
 from furiosa.proto.broker.v1 import inference_pb2_grpc
@@ -19,9 +19,10 @@ from furiosa.proto.broker.v1 import inference_pb2_grpc
 _log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT: Final = (
-    32  # requests of one stream; more are left unread, so that gRPC slows its sender
+    32  # requests of a stream; more are left unread, so that gRPC slows its sender
 )
 REQUEST_SECONDS: Final = 60.0  # for a unary request that has begun to come by TCP
+ABORT_SECONDS: Final = 5.0  # for a client that does not even take a status
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _STOPPED: Final = Failed(Status.ABORTED, "the call was cancelled", "", {})
 
@@ -133,8 +134,5 @@ def _failure(error: Exception) -> Failed:
 
 
 async def _abort(context: Any, failed: Failed) -> None:
-    trailers = (
-        ("furiosa-reason", failed.reason),
-        ("furiosa-error-bin", failed_to_detail(failed).SerializeToString()),
-    )
-    await context.abort(_CODES[failed.code], failed.message, trailers)
+    async with asyncio.timeout(ABORT_SECONDS):
+        await context.abort(_CODES[failed.code], failed.message, failed_to_trailers(failed))

@@ -11,8 +11,8 @@ from google.protobuf.wrappers_pb2 import BytesValue, StringValue
 
 from furiosa.common import channel
 from furiosa.common.errors import BrokerUnavailable
-from furiosa.common.status import from_failed
-from furiosa.common.wire import failed_from_wire
+from furiosa.common.failures import error_from_wire
+from furiosa.common.wire import PROTOCOL_VERSION
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
 
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
@@ -39,7 +39,9 @@ class BrokerLink:
         """
         reader, writer = await asyncio.open_unix_connection(sock=self._sock)
         self._writer = writer
-        self._send(pb.Frame(hello=pb.Hello(protocol_version=1, client="furiosa-telemetry")))
+        self._send(
+            pb.Frame(hello=pb.Hello(protocol_version=PROTOCOL_VERSION, client="furiosa-telemetry"))
+        )
         decoder = channel.Decoder(MAX_ANSWER_BYTES)
         try:
             while data := await reader.read(65_536):
@@ -95,7 +97,7 @@ class BrokerLink:
             self._known[method] = time.monotonic(), frame.reply.response
             answer.set_result(frame.reply.response)
         else:
-            answer.set_exception(from_failed(failed_from_wire(frame.failure)))
+            answer.set_exception(error_from_wire(frame.failure))
 
 
 def _gone(cause: str) -> BrokerUnavailable:

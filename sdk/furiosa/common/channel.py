@@ -12,7 +12,7 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,8 +34,7 @@ class Message:
     descriptors: tuple[int, ...] = ()
 
     def close(self) -> None:
-        for fd in self.descriptors:
-            os.close(fd)
+        close_all(self.descriptors)
 
 
 class Decoder:
@@ -89,8 +88,13 @@ class Decoder:
         return rest
 
     def close(self) -> None:
-        while self._descriptors:
-            os.close(self._descriptors.popleft())
+        close_all(self._descriptors)
+        self._descriptors.clear()
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)
 
 
 def encode(payload: bytes, descriptors: Sequence[int] = ()) -> bytes:
@@ -106,8 +110,7 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
     if flags & _CUT_OFF:
-        for fd in descriptors:
-            os.close(fd)
+        close_all(descriptors)
         raise BrokenChannel("descriptors were cut off")
     return data, list(descriptors)
 

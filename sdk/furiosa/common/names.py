@@ -29,7 +29,7 @@ class CoreRange:
 
     @property
     def is_all(self) -> bool:
-        return self == ALL
+        return self.last == _BEYOND and self.first == 0
 
     @property
     def width(self) -> int:

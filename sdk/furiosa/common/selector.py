@@ -1,14 +1,14 @@
 """Device specifications such as "warboy(2)*1" or "npu:0:0-1": text to a value and back.
 
-Source: devices reference 5.2 (grammar) and 5.3 (how files are found).
+Source: devices reference 5.2, but for a count of 0, which that takes.
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from furiosa.common.errors import BadDeviceSpec, UnknownDevice
+from furiosa.common.errors import BadDeviceSpec
 from furiosa.common.names import ALL, MAX_ID, CoreRange, DeviceFile
 
 DEFAULT_SPEC = "warboy(2)*1"
@@ -34,9 +34,6 @@ class Named:
             return f"npu:{self.file.npu}:{cores.first}"
         return f"npu:{self.file.npu}:{cores.first}-{cores.last}"
 
-    def matches(self, file: DeviceFile) -> bool:
-        return file == self.file
-
 
 @dataclass(frozen=True, slots=True)
 class Counted:
@@ -47,11 +44,6 @@ class Counted:
 
     def __str__(self) -> str:
         return f"warboy({self.cores})*{self.count}"
-
-    def matches(self, file: DeviceFile) -> bool:
-        if file.cores.is_all:
-            return False
-        return (file.cores.width == 1) == (self.cores == 1)
 
 
 Item = Named | Counted
@@ -83,8 +75,10 @@ def _item(text: str, part: str) -> Item:
         card, first, last = match.groups()
         return Named(DeviceFile(_number(text, card), _range(text, first, last)))
     if match := _COUNTED.fullmatch(part):
-        cores, count = match.groups()
-        return Counted(_number(text, cores or "1"), _number(text, count))
+        cores, count = (_number(text, digits or "1") for digits in match.groups())
+        if count == 0:
+            raise BadDeviceSpec(text, f"{part!r} asks for no device: expected a count of 1 or more")
+        return Counted(cores, count)
     raise BadDeviceSpec(text, f"{part!r} is no device; {_GRAMMAR}")
 
 
@@ -105,43 +99,3 @@ def _number(text: str, digits: str) -> int:
     if value > MAX_ID:
         raise BadDeviceSpec(text, f"{value} is above {MAX_ID}")
     return value
-
-
-def find(
-    spec: DeviceSpec, files: Collection[DeviceFile], busy: Iterable[DeviceFile]
-) -> Sequence[DeviceFile] | None:
-    """Files that satisfy `spec`, in the order of its items (named ones first); None when some are busy.
-
-    `files` are all that exist, `busy` those in use; a candidate that overlaps a busy file, or one
-    already chosen for an earlier item, does not count. Named items come first, then written order.
-    Raises: UnknownDevice when there are not enough candidates even with nothing in use.
-    Source: devices reference 5.3.
-    """
-    ordered = sorted(spec.items, key=lambda item: isinstance(item, Counted))
-    taken = tuple(busy)
-    chosen: list[DeviceFile] = []
-    short = False
-    for item in ordered:
-        wanted = item.count if isinstance(item, Counted) else 1
-        candidates = sorted(
-            (f for f in files if item.matches(f) and not any(f.overlaps(c) for c in chosen)),
-            key=lambda f: f.sort_key,
-        )
-        if len(_disjoint(candidates, wanted)) < wanted:
-            raise UnknownDevice(str(spec))
-        free = [f for f in candidates if not any(f.overlaps(b) for b in taken)]
-        picked = _disjoint(free, wanted)
-        short = short or len(picked) < wanted
-        # A busy item still reserves its place, or a later one would be judged against the wrong rest.
-        chosen += picked if len(picked) == wanted else _disjoint(candidates, wanted)
-    return None if short else chosen
-
-
-def _disjoint(files: Sequence[DeviceFile], wanted: int) -> list[DeviceFile]:
-    picked: list[DeviceFile] = []
-    for file in files:
-        if len(picked) == wanted:
-            break
-        if not any(file.overlaps(p) for p in picked):
-            picked.append(file)
-    return picked

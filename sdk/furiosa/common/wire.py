@@ -1,4 +1,4 @@
-"""Views to protobuf messages and back: the only converter of the broker API.
+"""Views to protobuf messages and back: the only converter of the broker API. `failures` does errors.
 
 `*_from_wire` refuses what a well-behaved peer never sends (an UNSPECIFIED enum, a malformed name) with
 ValueError; a wrong guess would be worse than a failed call.
@@ -6,13 +6,12 @@ ValueError; a wrong guess would be worse than a failed call.
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from furiosa.common.errors import BadDeviceFile
 from furiosa.common.names import DeviceFile
-from furiosa.common.status import Failed
 from furiosa.common.tensor import DType, Quantization, TensorSpec
 from furiosa.common.views import (
     Architecture,
@@ -45,45 +44,27 @@ from furiosa.proto.broker.v1 import (
     types_pb2,
 )
 
-_E = TypeVar("_E", bound=Enum)
+if TYPE_CHECKING:
+    from google.protobuf.internal.enum_type_wrapper import _EnumTypeWrapper
 
-_ARCHITECTURE: Final = {Architecture.WARBOY: types_pb2.ARCHITECTURE_WARBOY}
-_ORIGIN: Final = {
-    Origin.HARDWARE: types_pb2.DEVICE_ORIGIN_HARDWARE,
-    Origin.EMULATED: types_pb2.DEVICE_ORIGIN_EMULATED,
-}
-_HEALTH: Final = {
-    Health.ALIVE: types_pb2.DEVICE_HEALTH_ALIVE,
-    Health.DEAD: types_pb2.DEVICE_HEALTH_DEAD,
-}
-_AVAILABILITY: Final = {
-    Availability.AVAILABLE: types_pb2.AVAILABILITY_AVAILABLE,
-    Availability.CORDONED: types_pb2.AVAILABILITY_CORDONED,
-    Availability.UNAVAILABLE: types_pb2.AVAILABILITY_UNAVAILABLE,
-}
-_CORE_STATE: Final = {
-    CoreState.AVAILABLE: types_pb2.CORE_STATE_AVAILABLE,
-    CoreState.OCCUPIED: types_pb2.CORE_STATE_OCCUPIED,
-    CoreState.UNAVAILABLE: types_pb2.CORE_STATE_UNAVAILABLE,
-}
-_LEASE_STATE: Final = {
-    LeaseState.GRANTED: types_pb2.LEASE_STATE_GRANTED,
-    LeaseState.DETACHED: types_pb2.LEASE_STATE_DETACHED,
-    LeaseState.EXPIRING: types_pb2.LEASE_STATE_EXPIRING,
-    LeaseState.RECALLED: types_pb2.LEASE_STATE_RECALLED,
-    LeaseState.REVOKING: types_pb2.LEASE_STATE_REVOKING,
-    LeaseState.ENDED: types_pb2.LEASE_STATE_ENDED,
-}
-_DTYPE: Final = {
-    DType.FLOAT32: types_pb2.DATA_TYPE_FLOAT32,
-    DType.INT8: types_pb2.DATA_TYPE_INT8,
-    DType.UINT8: types_pb2.DATA_TYPE_UINT8,
-    DType.INT32: types_pb2.DATA_TYPE_INT32,
-    DType.INT64: types_pb2.DATA_TYPE_INT64,
-    DType.FLOAT16: types_pb2.DATA_TYPE_FLOAT16,
-    DType.INT16: types_pb2.DATA_TYPE_INT16,
-    DType.BOOL: types_pb2.DATA_TYPE_BOOL,
-}
+PROTOCOL_VERSION: Final = 1  # of Hello and Welcome
+
+_E = TypeVar("_E", bound=Enum)
+_V = TypeVar("_V", bound=int)
+
+
+def _numbers(kind: type[_E], wire: "_EnumTypeWrapper[_V]", prefix: str) -> Mapping[_E, _V]:
+    """On the wire a member has the same name behind its kind's. Raises: ValueError for one that lacks."""
+    return {member: wire.Value(f"{prefix}_{member.name}") for member in kind}
+
+
+_ARCHITECTURE: Final = _numbers(Architecture, types_pb2.Architecture, "ARCHITECTURE")
+_ORIGIN: Final = _numbers(Origin, types_pb2.DeviceOrigin, "DEVICE_ORIGIN")
+_HEALTH: Final = _numbers(Health, types_pb2.DeviceHealth, "DEVICE_HEALTH")
+_AVAILABILITY: Final = _numbers(Availability, types_pb2.Availability, "AVAILABILITY")
+_CORE_STATE: Final = _numbers(CoreState, types_pb2.CoreState, "CORE_STATE")
+_LEASE_STATE: Final = _numbers(LeaseState, types_pb2.LeaseState, "LEASE_STATE")
+_DTYPE: Final = _numbers(DType, types_pb2.DataType, "DATA_TYPE")
 
 
 def _back(table: Mapping[_E, int], number: int) -> _E:
@@ -375,21 +356,6 @@ def program_from_wire(message: programs_pb2.Program) -> ProgramView:
 
 def devices_from_wire(message: devices_pb2.ListDevicesResponse) -> tuple[DeviceView, ...]:
     return tuple(map(device_from_wire, message.devices))
-
-
-def failed_to_detail(failed: Failed) -> types_pb2.ErrorDetail:
-    return types_pb2.ErrorDetail(reason=failed.reason, fields=dict(failed.fields))
-
-
-def failed_to_wire(failed: Failed) -> handoff_pb2.Failure:
-    return handoff_pb2.Failure(
-        code=failed.code, message=failed.message, detail=failed_to_detail(failed)
-    )
-
-
-def failed_from_wire(message: handoff_pb2.Failure) -> Failed:
-    detail = message.detail
-    return Failed(message.code, message.message, detail.reason, dict(detail.fields))
 
 
 def notice_to_wire(notice: Notice) -> handoff_pb2.Notice:

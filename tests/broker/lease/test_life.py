@@ -2,9 +2,9 @@
 
 import itertools
 import math
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from furiosa.broker.lease import Lease, Terms
 from furiosa.broker.lease.life import moved

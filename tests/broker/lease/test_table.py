@@ -1,9 +1,9 @@
 """The lease table: events in, effects out."""
 
 import math
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from furiosa.broker.lease import Claim, Event, Lease, LeaseTable, Terms
 from furiosa.broker.lease.states import (
@@ -326,12 +326,12 @@ def test_nothing_is_left_of_what_is_over(driver: Driver) -> None:
         driver.end(lease)
     table: LeaseTable = driver.table
     assert table.leases == ()
-    assert (table._leases, table._by_holder, table.waiting) == ({}, {}, 0)
+    assert (table._held._by_holder, table._held._priorities, table.waiting) == ({}, {}, 0)
     assert (len(table._preemptors), table._shares._accounts) == (0, {})
-    assert len(table._lease_deadlines._heap) + len(table._request_deadlines._heap) <= 2 * 64
+    assert len(table._held._deadlines._heap) + len(table._request_deadlines._heap) <= 2 * 64
     driver.handle(Elapsed())
     assert table.next_deadline() == math.inf
-    assert table._cards.free_cores == 4
+    assert table._estate.cards.free_cores == 4
 
 
 def test_a_holder_that_goes_while_it_waits_is_told_so(driver: Driver) -> None:

@@ -1,8 +1,7 @@
 """Cards that come, go, close and are held by strangers, and what becomes of leases and waiters."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from furiosa.broker.lease import Claim
 from furiosa.broker.lease.states import (

@@ -2,16 +2,17 @@
 
 import asyncio
 import os
+import select
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from furiosa.broker.rpc import frames
+from furiosa.broker.rpc import outbox
 from furiosa.broker.rpc.frames import Peer
-from furiosa.broker.rpc.methods import Call, Unary
-from furiosa.common.channel import HEADER, encode, send
+from furiosa.broker.rpc.methods import Call, Method, ServerStream, Unary
+from furiosa.common.channel import HEADER, Decoder, encode, receive, send
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
 from support.queues import open_descriptors
 from support.waiting import until
@@ -24,10 +25,12 @@ class Bench:
         self.sock, theirs = socket.socketpair()
         self.closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.calls: asyncio.Queue[Call] = asyncio.Queue()
-        methods = {
+        methods: dict[str, Method] = {
             "Test/Take": Unary(pb.OpenQueueRequest, self._wait, takes=1),
             "Test/Wait": Unary(pb.OpenQueueRequest, self._wait),
-            "Test/Give": Unary(pb.OpenQueueRequest, self._give),
+            "Test/Give": Unary(pb.OpenQueueRequest, self._give, takes=1),
+            "Leases/Watch": ServerStream(pb.OpenQueueRequest, self._watch),
+            "Devices/Watch": ServerStream(pb.OpenQueueRequest, self._watch),
         }
         self.peer = Peer(theirs, methods, group, lambda _: True, self.closed.set_result)
         self.say(pb.Frame(hello=pb.Hello()))
@@ -45,6 +48,9 @@ class Bench:
         self.calls.put_nowait(call)
         await asyncio.Event().wait()
         raise AssertionError
+
+    async def _watch(self, _: object, call: Call) -> AsyncIterator[pb.OpenQueueResponse]:
+        yield await self._wait(_, call)
 
     async def _give(self, _: object, call: Call) -> pb.OpenQueueResponse:
         call.attached.append(os.memfd_create("given"))
@@ -67,6 +73,10 @@ async def a_peer() -> AsyncIterator[Bench]:
 
 def call(number: int, method: str = "Test/Take") -> pb.Frame:
     return pb.Frame(id=number, call=pb.Call(method=method))
+
+
+def readable(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
 
 
 def memfds() -> int:
@@ -118,5 +128,36 @@ async def test_a_client_that_takes_no_answers_cannot_have_the_broker_hoard_descr
                 bench.say(call(number, "Test/Give"))
                 await asyncio.sleep(0)
                 given = sum("memfd:given" in name for name in open_descriptors())
-                assert given <= frames.MAX_UNSENT_DESCRIPTORS + 1
+                assert given <= outbox.MAX_DESCRIPTORS + 1
         assert "never read" in await bench.closed
+
+
+async def test_what_a_call_took_is_closed_once_and_before_its_answer() -> None:
+    defects: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: defects.append(context))
+    async with a_peer() as bench:
+        bench.say(call(1, "Test/Give"), descriptors=1)
+        await until(lambda: readable(bench.sock))
+        assert memfds() == 0
+        _, (given,) = receive(bench.sock)
+        os.close(given)
+    assert defects == []
+
+
+async def test_watches_leave_room_for_other_calls() -> None:
+    async with a_peer() as bench:
+        for number in range(1, 17):
+            bench.say(call(number, ("Leases/Watch", "Devices/Watch")[number % 2]))
+            await bench.calls.get()
+        bench.say(call(17, "Leases/Watch"))
+        await until(lambda: readable(bench.sock))
+        decoder = Decoder(1 << 20)
+        decoder.feed(*receive(bench.sock))
+        (message,) = decoder.messages()
+        refused = pb.Frame.FromString(message.payload)
+        assert refused.id == 17
+        assert refused.failure.message == "watches at once of one caller is 17, the limit is 16"
+        bench.say(call(18), pb.Frame(id=1, cancel=pb.Cancel()))
+        assert (await bench.calls.get()).method == "Test/Take"
+        bench.say(call(19, "Leases/Watch"))
+        assert (await bench.calls.get()).id == 19

@@ -16,11 +16,10 @@ from furiosa.broker.rpc.left import Left
 from furiosa.broker.rpc.methods import Call, Method, Prompt, ServerStream, Unary
 from furiosa.common.channel import Decoder, encode, receive, send
 from furiosa.common.errors import BrokerDraining
-from furiosa.common.status import from_failed
-from furiosa.common.wire import failed_from_wire
+from furiosa.common.failures import error_from_wire
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
 from support.queues import open_descriptors
-from support.waiting import until
+from support.waiting import readable, until
 
 if TYPE_CHECKING:
     from furiosa.broker.sessions import Session
@@ -100,7 +99,7 @@ class Bench:
             try:
                 data, descriptors = receive(self.sock)
             except BlockingIOError:
-                await asyncio.sleep(0.001)
+                await readable(self.sock)
             else:
                 assert data, self.closed
                 self.decoder.feed(data, descriptors)
@@ -209,7 +208,7 @@ async def test_a_call_that_takes_too_long_fails_and_says_that_it_may_be_tried_ag
         await until(lambda: 3 in bench.first.answers)
         assert (await bench.replace()).pending == []
         failure = (await bench.heard()).failure
-        assert isinstance(from_failed(failed_from_wire(failure)), BrokerDraining)
+        assert isinstance(error_from_wire(failure), BrokerDraining)
         assert bench.second.calls == []
 
 

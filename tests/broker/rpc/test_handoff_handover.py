@@ -16,9 +16,10 @@ from furiosa.broker.rpc import handoff
 from furiosa.broker.rpc.handoff import HandoffServer
 from furiosa.broker.rpc.methods import Call, Method, Prompt
 from furiosa.broker.sessions import Sessions
+from furiosa.broker.succession import pack, unpack
 from furiosa.common.channel import Decoder, encode, receive
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
-from support.waiting import until
+from support.waiting import readable, until
 
 
 class Broker:
@@ -105,7 +106,7 @@ async def hear(sock: socket.socket) -> pb.Frame:
         try:
             data, descriptors = receive(sock)
         except BlockingIOError:
-            await asyncio.sleep(0.001)
+            await readable(sock)
             continue
         if not data:
             raise EOFError
@@ -174,17 +175,22 @@ async def test_nobody_is_accepted_any_more_even_if_that_was_about_to_be_tried_ag
 ) -> None:
     monkeypatch.setattr(handoff, "RETRY_ACCEPT_SECONDS", 0.001)
     server = bench.first.server
+    failed = asyncio.Event()
     with monkeypatch.context() as patch:
 
         def no_descriptors() -> tuple[socket.socket, object]:
+            failed.set()
             raise OSError(24, os.strerror(24))
 
         patch.setattr(server, "_listener", _Failing(bench.first.listener, no_descriptors))
         early = socket.socket(socket.AF_UNIX)
         early.connect(bench.first.listener.getsockname())
-        await until(lambda: server._retry is not None)
+        await failed.wait()
+        assert server._retry is not None
         await server.suspend()
-    await asyncio.sleep(0.01)
+    # timers fire in their order, and the one to try again was set before this one
+    await asyncio.sleep(handoff.RETRY_ACCEPT_SECONDS)
+    await asyncio.sleep(0)  # by now it would have accepted
     assert server.connections == set()
     early.setblocking(False)
     await bench.second.start()
@@ -197,3 +203,17 @@ class _Failing:
     def __init__(self, listener: socket.socket, accept: Any) -> None:
         self.fileno = listener.fileno
         self.accept = accept
+
+
+async def test_a_successor_gives_nobody_the_number_of_a_session_that_has_ended(
+    bench: Bench,
+) -> None:
+    for _ in range(3):
+        (await bench.client()).close()
+    await until(lambda: len(bench.first.sessions) == 0)
+    await bench.first.server.suspend()
+    left = pack(bench.first.server, {})
+    unpack(left, left.usable(), bench.second.server)
+    await bench.second.start()
+    with await bench.client():
+        assert [session.id for session in bench.second.sessions] == [4]

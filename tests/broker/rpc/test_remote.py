@@ -8,10 +8,11 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from furiosa.broker.rpc import remote
 from furiosa.broker.rpc.remote import RemoteOwner
+from furiosa.broker.sessions import Session
 from furiosa.common.views import LeaseEndedNotice
 from furiosa.proto.broker.v1 import (
     devices_pb2,
@@ -78,7 +79,6 @@ async def test_a_stranger_gets_nothing_at_all(
     broker: Listening, channel: Any, metadata: Any
 ) -> None:
     reflection = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
-    wanted = reflection_pb2.ServerReflectionRequest(list_services="")
     calls: tuple[Callable[[], Any], ...] = (
         lambda: devices_pb2_grpc.DevicesStub(channel).List(
             devices_pb2.ListDevicesRequest(), metadata=metadata
@@ -87,7 +87,8 @@ async def test_a_stranger_gets_nothing_at_all(
         lambda: health_pb2_grpc.HealthStub(channel).Check(
             health_pb2.HealthCheckRequest(), metadata=metadata
         ),
-        lambda: reflection(iter([wanted]), metadata=metadata).read(),
+        # asks nothing: a refusal that comes before gRPC's asyncio client has written is INTERNAL to it
+        lambda: reflection(metadata=metadata).read(),
         lambda: channel.unary_unary("/no.such/Method")(b"", metadata=metadata),
     )
     for call in calls:
@@ -178,6 +179,24 @@ async def test_a_revoked_token_ends_its_sessions_and_no_others(
         assert left.owner.view.subject == "bob"
         left.notify(LeaseEndedNotice("a1", "over"))
         assert (await other.read()).notice.lease_ended.cause == "over"
+
+
+async def test_a_session_that_ends_while_its_welcome_is_on_its_way_ends_for_its_client_too(
+    broker: Listening, channel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    welcome = broker.remote._welcome
+
+    def revoked(session: Session) -> handoff_pb2.Welcome:
+        del broker.backend.tokens["token-of-ann"]
+        asyncio.get_running_loop().call_soon(broker.remote.recheck)  # when the stream first waits
+        return welcome(session)
+
+    monkeypatch.setattr(broker.remote, "_welcome", revoked)
+    stream = sessions_pb2_grpc.SessionsStub(channel).Attach(HELLO, metadata=ANN)
+    with pytest.raises(grpc.aio.AioRpcError, match="was revoked"):  # noqa: PT012  # after the welcome
+        while await stream.read() is not grpc.aio.EOF:
+            pass
+    assert not broker.backend.opened
 
 
 async def test_sessions_of_one_and_of_all_are_bounded(

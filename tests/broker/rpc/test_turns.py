@@ -1,7 +1,18 @@
 """Whose turn it is: one call of each, however many each has."""
 
+from types import SimpleNamespace
+
+import pytest
+
+from furiosa.broker.rpc import turns as turns_module
 from furiosa.broker.rpc.turns import Turns
 from support.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def slow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the machine is busy with, all that a test makes ready comes at the same moment."""
+    monkeypatch.setattr(turns_module, "time", SimpleNamespace(monotonic=lambda: 100.0))
 
 
 class Client:

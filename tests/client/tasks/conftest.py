@@ -1,5 +1,4 @@
 import importlib.util
-import os
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from furiosa.client import Connection
 from support.fake_broker import FakeBroker, fake_broker
 from support.held import Held, echo, listing
+from support.leaks import nothing_left_open
 
 BACKENDS = [name for name in ("asyncio", "trio") if importlib.util.find_spec(name)]
 
@@ -21,8 +21,7 @@ def held() -> Held:
 
 @pytest.fixture
 def broker(held: Held) -> Iterator[FakeBroker]:
-    before = len(os.listdir("/proc/self/fd"))
-    with fake_broker(
+    answers = fake_broker(
         Devices_Utilization=echo,
         Leases_List=listing,
         Leases_Acquire=held.acquire,
@@ -33,9 +32,9 @@ def broker(held: Held) -> Iterator[FakeBroker]:
         Programs_Unload=held.unload,
         Session_OpenQueue=held.open_queue,
         Session_CloseQueue=held.close_queue,
-    ) as broker:
+    )
+    with nothing_left_open(), answers as broker:
         yield broker
-    assert len(os.listdir("/proc/self/fd")) <= before, "descriptors were left open"
 
 
 @pytest.fixture(params=BACKENDS)

@@ -7,11 +7,12 @@ finding the fullest card that still has room takes a few operations on ints, for
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from furiosa.common.names import DeviceFile
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(Struct, frozen=True):
     """What can be leased of card `npu`, which has cores 0..`cores`-1."""
 
     npu: int

@@ -1,7 +1,8 @@
 """One step of one lease along the table of transitions: what becomes of its terms, holder and cause."""
 
 import math
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from furiosa.broker.lease.states import (
     HELD_BACK,
@@ -56,3 +57,14 @@ def moved(lease: Lease, event: object, now: float, recall_grace: float) -> Lease
             return replace(lease, state=state, ends_at=math.inf, cause=cause)
         case _:  # GraceOver
             return replace(lease, state=state, ends_at=math.inf)
+
+
+def left_behind(lease: Lease, now: float, grace: float) -> Lease:
+    """A lease from before a restart: its owner has `grace` seconds to come back for it, more if it lingers
+    longer. A recall does not become less urgent by that.
+    """
+    ends = now + max(grace, lease.terms.linger)
+    if lease.state in HELD_BACK:
+        ends = min(ends, lease.ends_at)
+    cause = "the broker was restarted"
+    return replace(lease, holder=NOBODY, state=LeaseState.DETACHED, ends_at=ends, cause=cause)

@@ -7,7 +7,8 @@ that whole cards stay whole; `SPREAD` takes the emptiest card, so that tenants s
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from furiosa.broker.lease.cards import Cards, Slot
 from furiosa.common.names import DeviceFile
@@ -68,8 +69,7 @@ class Reserved:
             self.levels[after] ^= 1 << slot.place
 
 
-@dataclass(frozen=True, slots=True)
-class Ordered:
+class Ordered(Struct, frozen=True):
     """A specification in the order in which its items are served."""
 
     named: tuple[DeviceFile, ...]

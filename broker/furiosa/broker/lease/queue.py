@@ -1,7 +1,8 @@
 """What a waiter is told: its place in the queue, and what it waits for."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from furiosa.broker.lease.cards import Cards, Slot
 from furiosa.broker.lease.states import Busy, Obstacle, Shut
@@ -9,8 +10,7 @@ from furiosa.broker.lease.waiting import Waiter
 from furiosa.common.names import ALL, DeviceFile
 
 
-@dataclass(frozen=True, slots=True)
-class QueuePlace:
+class QueuePlace(Struct, frozen=True):
     """`position` counts those ahead who may want the same cards: a counted request may want any, and
     files by name want their cards.
     """

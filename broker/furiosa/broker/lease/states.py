@@ -6,8 +6,9 @@ has ENDED: REVOKING lasts until the workers that ran on it are gone, whatever ma
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from furiosa.broker.lease.cards import Card
 from furiosa.common.names import DeviceFile
@@ -17,8 +18,7 @@ from furiosa.common.views import LeaseState
 NOBODY: Final = 0  # the holder of a lease whose connection is gone
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """In whose name a request is made, and what that tenant may have. None: no limit."""
 
     tenant: str
@@ -29,8 +29,7 @@ class Claim:
     may_preempt: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(Struct, frozen=True):
     """Durations in seconds; None: the lease never expires. A `linger` of 0 ends it with its connection."""
 
     time_to_live: float | None = None
@@ -40,8 +39,7 @@ class Terms:
 UNTIL_RELEASED: Final = Terms()
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """`holder` is the session it belongs to: a key, opaque here. Times are the clock's seconds.
 
     `expires_at` is when its time to live is over, `ends_at` when its state ends by itself; inf: never.
@@ -65,8 +63,7 @@ class Lease:
 # Events
 
 
-@dataclass(frozen=True, slots=True)
-class Requested:
+class Requested(Struct, frozen=True):
     """`deadline` in the clock's seconds: None refuses at once what is busy, inf waits for ever.
 
     `waited`: seconds that it has waited already, in a broker before this one.
@@ -82,44 +79,38 @@ class Requested:
     waited: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(Struct, frozen=True):
     """The requester wants no answer any more."""
 
     request: int
 
 
-@dataclass(frozen=True, slots=True)
-class Elapsed:
+class Elapsed(Struct, frozen=True):
     """Time has passed; deadlines may have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(Struct, frozen=True):
     """Its owner, or somebody for him, wants it to end now."""
 
     lease: str
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class Renewed:
+class Renewed(Struct, frozen=True):
     """Its time to live starts anew; None: as long as before."""
 
     lease: str
     time_to_live: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Handed:
+class Handed(Struct, frozen=True):
     """It belongs to another session from now on."""
 
     lease: str
     holder: int
 
 
-@dataclass(frozen=True, slots=True)
-class Recalled:
+class Recalled(Struct, frozen=True):
     """It is wanted back: its owner has `grace` seconds."""
 
     lease: str
@@ -127,36 +118,31 @@ class Recalled:
     grace: float
 
 
-@dataclass(frozen=True, slots=True)
-class HolderGone:
+class HolderGone(Struct, frozen=True):
     """The session ended: its process died, or it hung up."""
 
     holder: int
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class Quiesced:
+class Quiesced(Struct, frozen=True):
     """The workers of a lease have stopped."""
 
     lease: str
 
 
-@dataclass(frozen=True, slots=True)
-class Draining:
+class Draining(Struct, frozen=True):
     """Nothing is granted from now on."""
 
 
-@dataclass(frozen=True, slots=True)
-class CardsChanged:
+class CardsChanged(Struct, frozen=True):
     """What cards there are: plugged in, pulled out."""
 
     cards: tuple[Card, ...]
     grace: float  # seconds, for leases on cards that have gone
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(Struct, frozen=True):
     """Nothing of card `npu` is granted as long as there is a reason in this role; None: any more.
 
     `grace`: the leases on it are recalled; None: they stay.
@@ -168,8 +154,7 @@ class Closed:
     grace: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignHeld:
+class ForeignHeld(Struct, frozen=True):
     """The files that are open without a lease; replaces what was said before."""
 
     files: frozenset[DeviceFile]
@@ -195,27 +180,23 @@ Event = (
 # What happens to one lease; some of the events above, and these, which the table finds out
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """Its holder is gone, and it does not linger."""
 
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class Detached:
+class Detached(Struct, frozen=True):
     """Its holder is gone; it lingers."""
 
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
-class Expired:
+class Expired(Struct, frozen=True):
     """Its time to live is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class GraceOver:
+class GraceOver(Struct, frozen=True):
     """`ends_at` has passed."""
 
 
@@ -267,8 +248,7 @@ HELD_BACK: Final = frozenset({_S.EXPIRING, _S.RECALLED})  # its holder is asked 
 # Why a request was refused, or waits
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(Struct, frozen=True):
     """`file` of lease `lease` is in the way; None when only earlier waiters are.
 
     A file without a lease is held behind the broker's back.
@@ -278,16 +258,14 @@ class Busy:
     file: DeviceFile | None
 
 
-@dataclass(frozen=True, slots=True)
-class Shut:
+class Shut(Struct, frozen=True):
     """Card `npu` is closed."""
 
     npu: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(Struct, frozen=True):
     """The tenant has, or would have, `value` of what it may have `maximum`."""
 
     limit: str
@@ -295,23 +273,19 @@ class Quota:
     maximum: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """No such devices, however long one waits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forbidden:
+class Forbidden(Struct, frozen=True):
     """There are such devices, but not for this tenant."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShuttingDown:
+class ShuttingDown(Struct, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class NoLongerWanted:
+class NoLongerWanted(Struct, frozen=True):
     """Its holder is gone."""
 
 
@@ -321,8 +295,7 @@ Refusal = Obstacle | Unknown | Forbidden | ShuttingDown | NoLongerWanted
 # Effects
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(Struct, frozen=True):
     """`waited` in seconds."""
 
     request: int
@@ -330,37 +303,32 @@ class Granted:
     waited: float
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     request: int
     spec: DeviceSpec
     refusal: Refusal
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(Struct, frozen=True):
     """It has joined the queue."""
 
     request: int
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(Struct, frozen=True):
     """What is written down about the lease has changed: its state, holder or term."""
 
     before: Lease
     lease: Lease
 
 
-@dataclass(frozen=True, slots=True)
-class StopWorkers:
+class StopWorkers(Struct, frozen=True):
     """The lease is REVOKING: stop what runs on its files, then say Quiesced."""
 
     lease: Lease
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """`held` in seconds."""
 
     lease: Lease

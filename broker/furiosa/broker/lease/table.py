@@ -9,18 +9,22 @@ to give, which in a busy node is at once.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from furiosa.broker.lease import placement
-from furiosa.broker.lease.cards import Card, Cards
+from furiosa.broker.lease.cards import Card
 from furiosa.broker.lease.deadlines import Deadlines
+from furiosa.broker.lease.estate import Estate
 from furiosa.broker.lease.fairness import Shares
+from furiosa.broker.lease.held import Held
 from furiosa.broker.lease.life import moved
 from furiosa.broker.lease.placement import Ordered, Policy, Reserved
 from furiosa.broker.lease.preemption import Preemptors
 from furiosa.broker.lease.queue import QueuePlace, in_the_way, places
 from furiosa.broker.lease.states import (
-    NOBODY,
     Cancelled,
     CardsChanged,
     Changed,
@@ -33,7 +37,6 @@ from furiosa.broker.lease.states import (
     Ended,
     Event,
     Expired,
-    Forbidden,
     ForeignHeld,
     GraceOver,
     Granted,
@@ -54,15 +57,13 @@ from furiosa.broker.lease.states import (
     Requested,
     ShuttingDown,
     StopWorkers,
-    Unknown,
 )
 from furiosa.broker.lease.waiting import Group, Kind, Waiter, WaitingLine
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import LeaseState
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """Durations in seconds."""
 
     policy: Policy = Policy.PACK
@@ -70,59 +71,51 @@ class Rules:
     recall_grace: float = 10.0  # of an owner whose lease has expired, or is preempted
 
 
+DEFAULT: Final = Rules()
+
+
 class LeaseTable:
     """Exclusive leases on `cards`. Deterministic: ids come from `new_id`, time from the caller."""
 
     def __init__(
-        self, cards: Iterable[Card], new_id: Callable[[], str], rules: Rules = Rules()
+        self, cards: Iterable[Card], new_id: Callable[[], str], rules: Rules = DEFAULT
     ) -> None:
-        self._cards = Cards(cards)
-        self._pristine = Cards(slot.card for slot in self._cards.slots)  # nothing in use
+        self._estate = Estate(cards)
         self._new_id = new_id
         self._rules = rules
-        self._leases: dict[str, Lease] = {}  # those that have not ended, oldest first
-        self._by_holder: dict[int, set[str]] = {}
-        self._foreign: frozenset[DeviceFile] = frozenset()
-        self._closed_cards: dict[int, dict[str, str]] = {}  # also those that are not there
+        self._held = Held()
         self._line = WaitingLine(rules.aging)
         self._shares = Shares()
-        self._lease_deadlines: Deadlines[str] = Deadlines()
         self._request_deadlines: Deadlines[int] = Deadlines()
         self._next_turn = math.inf  # when the order of those who wait may have changed by itself
         self._preemptors = Preemptors()
-        self._priorities: Counter[int] = Counter()  # of the leases
         self._draining = False
 
     @property
     def leases(self) -> tuple[Lease, ...]:
-        return tuple(self._leases.values())
+        return tuple(self._held.by_id.values())
 
     @property
     def files(self) -> frozenset[DeviceFile]:
-        return self._cards.files
+        return self._estate.cards.files
 
     @property
     def waiting(self) -> int:
         return len(self._line)
 
     def get(self, lease: str) -> Lease | None:
-        return self._leases.get(lease)
+        return self._held.get(lease)
 
     def leases_on(self, npu: int) -> tuple[Lease, ...]:
-        slot = self._cards.by_npu.get(npu)
-        return (
-            ()
-            if slot is None
-            else tuple(self._leases[id] for id in dict.fromkeys(slot.owners.values()))
-        )
+        return tuple(self._held.by_id[lease] for lease in self._estate.on(npu))
 
     def closed(self, npu: int) -> dict[str, str]:
         """Why nothing of the card is granted, by role; empty when it is open."""
-        return dict(self._closed_cards.get(npu, {}))
+        return self._estate.closed(npu)
 
     def next_deadline(self) -> float:
         """When `Elapsed` has work to do; inf: never."""
-        return min(self._lease_deadlines.next(), self._request_deadlines.next(), self._next_turn)
+        return min(self._held.next_deadline(), self._request_deadlines.next(), self._next_turn)
 
     def queue(self, now: float) -> Iterator[QueuePlace]:
         """Those who wait, in their turn."""
@@ -133,17 +126,9 @@ class LeaseTable:
 
         It must not have ended; a core of a closed card counts as free.
         """
-        mine: dict[int, int] = {}  # its cores so far, by card
-        for file in lease.files:
-            slot = self._cards.by_npu.get(file.npu)
-            if slot is None or file not in slot.named:
-                return False
-            if slot.named[file] & (slot.taken | mine.get(file.npu, 0)):
-                return False
-            mine[file.npu] = mine.get(file.npu, 0) | slot.named[file]
-        if lease.id in self._leases:
+        if lease.id in self._held.by_id or not self._estate.can_take(lease.files):
             return False
-        self._keep(replace(lease, cores=self._count(lease.files)), weight, now)
+        self._keep(replace(lease, cores=self._estate.count(lease.files)), weight, now)
         return True
 
     def handle(self, event: Event, *, now: float) -> tuple[Effect, ...]:
@@ -157,7 +142,7 @@ class LeaseTable:
             case Elapsed():
                 return tuple(self._elapsed(now))
             case Released(lease) | Renewed(lease) | Handed(lease) | Recalled(lease):
-                found = self._leases.get(lease)
+                found = self._held.get(lease)
                 return () if found is None else tuple(self._happens(found, event, now))
             case HolderGone():
                 return tuple(self._holder_gone(event, now))
@@ -171,8 +156,7 @@ class LeaseTable:
             case Closed():
                 return tuple(self._closed(event, now))
             case ForeignHeld(files):
-                self._foreign = files
-                self._mark_foreign()
+                self._estate.mark(files)
                 return tuple(self._settle(now))
 
     # Requests
@@ -182,14 +166,16 @@ class LeaseTable:
             yield Refused(event.request, event.spec, ShuttingDown())
             return
         spec = Ordered.of(event.spec)
-        allowed = self._reach(spec, event.claim)
+        allowed = self._estate.reach(spec, event.claim.cards)
         if not len(self._line):
             policy = self._rules.policy
-            files = placement.place(self._cards, spec, allowed, Reserved(self._cards), policy)
-            if files is not None and self._within_quota(event.claim, self._count(files)):
+            files = placement.place(
+                self._estate.cards, spec, allowed, Reserved(self._estate.cards), policy
+            )
+            if files is not None and self._within_quota(event.claim, self._estate.count(files)):
                 yield self._grant(event, files, now - event.waited, now)
                 return
-        hopeless = self._hopeless(event, spec, allowed)
+        hopeless = self._hopeless(event.claim, spec, allowed)
         if not isinstance(hopeless, int):
             yield Refused(event.request, event.spec, hopeless)
             return
@@ -213,22 +199,10 @@ class LeaseTable:
             self._preemptors.add(event.request, event.priority)
             yield from self._preempt(now)
 
-    def _reach(self, spec: Ordered, claim: Claim) -> int:
-        """The places of the cards that can serve it."""
-        allowed = self._cards.places(claim.cards)
-        if not spec.counted:
-            allowed &= self._cards.places(frozenset(file.npu for file in spec.named))
-        return allowed
-
-    def _hopeless(self, event: Requested, spec: Ordered, allowed: int) -> Refusal | int:
+    def _hopeless(self, claim: Claim, spec: Ordered, allowed: int) -> Refusal | int:
         """Why no waiting would help; else how many cores it will have."""
-        cards, nothing = self._pristine, Reserved(self._pristine)
-        files = placement.place(cards, spec, allowed, nothing, Policy.PACK)
-        if files is None:
-            files = placement.place(cards, spec, cards.everywhere, nothing, Policy.PACK)
-            return Unknown() if files is None else Forbidden()
-        claim, cores = event.claim, self._count(files)
-        if claim.max_cores is not None and cores > claim.max_cores:
+        cores = self._estate.prospect(spec, allowed)
+        if isinstance(cores, int) and claim.max_cores is not None and cores > claim.max_cores:
             return Quota("cores of the tenant", cores, claim.max_cores)
         return cores
 
@@ -247,17 +221,10 @@ class LeaseTable:
             self._shares.cores(claim.tenant) + cores <= claim.max_cores
         )
 
-    def _count(self, files: Iterable[DeviceFile]) -> int:
-        return sum(
-            self._cards.by_npu[file.npu].card.bits(file).bit_count()
-            for file in files
-            if file.npu in self._cards.by_npu
-        )
-
     def _serve(self, now: float) -> Iterator[Effect]:
         """Grant to waiters, in their turn; what one must go on waiting for is kept from later ones."""
-        if len(self._line) and self._cards.free_cores:
-            reserved = Reserved(self._cards)
+        if len(self._line) and self._estate.cards.free_cores:
+            reserved = Reserved(self._estate.cards)
             in_vain: set[Kind | Group] = (
                 set()
             )  # whose next would neither be served nor hold anything
@@ -269,8 +236,10 @@ class LeaseTable:
 
             for waiter in self._line.in_turn(self._shares, now, can_matter):
                 claim, spec, allowed = waiter.requested.claim, waiter.spec, waiter.allowed
-                files = placement.place(self._cards, spec, allowed, reserved, self._rules.policy)
-                cores = waiter.cores if files is None else self._count(files)
+                files = placement.place(
+                    self._estate.cards, spec, allowed, reserved, self._rules.policy
+                )
+                cores = waiter.cores if files is None else self._estate.count(files)
                 if not self._within_quota(claim, cores):
                     # its own tenant is in the way: others need not wait for that
                     in_vain.add(waiter.group)
@@ -278,13 +247,13 @@ class LeaseTable:
                     reserved.leave(files)
                     self._forget(waiter.requested.request, now)
                     yield self._grant(waiter.requested, files, waiter.since, now)
-                elif not placement.hold(self._cards, spec, allowed, reserved):
+                elif not placement.hold(self._estate.cards, spec, allowed, reserved):
                     in_vain.add(waiter.kind)
         self._set_next_turn(now)
 
     def _set_next_turn(self, now: float) -> None:
         """Only where there is something to give can a changed order mean that somebody gets it."""
-        gives = len(self._line) and self._cards.free_cores
+        gives = len(self._line) and self._estate.cards.free_cores
         self._next_turn = now + self._rules.aging if gives else math.inf
 
     def _forget(self, request: int, now: float) -> None:
@@ -306,7 +275,7 @@ class LeaseTable:
 
     def _preempt(self, now: float) -> Iterator[Effect]:
         """Recall what those who may preempt need, and no more than they need."""
-        if self._preemptors.highest <= min(self._priorities, default=math.inf):
+        if self._preemptors.highest <= self._held.least_priority:
             return  # nobody is less important than any of them
 
         def may(waiter: Waiter) -> bool:
@@ -314,7 +283,9 @@ class LeaseTable:
             return claim.may_preempt and self._within_quota(claim, waiter.cores)
 
         waiters = self._line.in_turn(self._shares, now, may)
-        for lease, waiter in self._preemptors.victims(self._cards, self._leases, waiters):
+        for lease, waiter in self._preemptors.victims(
+            self._estate.cards, self._held.by_id, waiters
+        ):
             cause = f"preempted by tenant {waiter.requested.claim.tenant}"
             event = Recalled(lease.id, cause, self._rules.recall_grace)
             yield from self._happens(lease, event, now)
@@ -324,7 +295,7 @@ class LeaseTable:
         if not self._within_quota(claim, waiter.cores):
             value = self._shares.cores(claim.tenant) + waiter.cores
             return Quota("cores of the tenant", value, claim.max_cores or 0)
-        return in_the_way(waiter, self._cards, self._foreign)
+        return in_the_way(waiter, self._estate.cards, self._estate.foreign)
 
     # Leases
 
@@ -344,57 +315,33 @@ class LeaseTable:
             granted_at=now,
             expires_at=expires,
             ends_at=expires,
-            cores=self._count(files),
+            cores=self._estate.count(files),
         )
         self._keep(lease, requested.claim.weight, now)
         return Granted(requested.request, lease, now - since)
 
     def _keep(self, lease: Lease, weight: float, now: float) -> None:
-        for file in lease.files:
-            self._cards.take(file, lease.id)
+        self._estate.take(lease)
         self._shares.hold(lease.tenant, weight, lease.cores, now)
-        self._priorities[lease.priority] += 1
-        self._put(lease)
-
-    def _put(self, lease: Lease) -> None:
-        before = self._leases.get(lease.id)
-        if before is not None and before.holder != lease.holder:
-            self._unlink(before)
-        self._leases[lease.id] = lease
-        if lease.holder != NOBODY:
-            self._by_holder.setdefault(lease.holder, set()).add(lease.id)
-        self._lease_deadlines.set(lease.id, lease.ends_at)
-
-    def _unlink(self, lease: Lease) -> None:
-        held = self._by_holder.get(lease.holder)
-        if held is not None:
-            held.discard(lease.id)
-            if not held:
-                del self._by_holder[lease.holder]
+        self._held.add(lease)
 
     def _happens(self, lease: Lease, event: object, now: float) -> Iterator[Effect]:
         after = moved(lease, event, now, self._rules.recall_grace)
         if after is None:
             return
-        self._put(after)
+        self._held.put(after)
         if after.state is LeaseState.REVOKING:
             yield StopWorkers(after)
         elif after != lease:
             yield Changed(lease, after)
 
     def _quiesced(self, lease_id: str, event: Quiesced, now: float) -> Iterator[Effect]:
-        lease = self._leases.get(lease_id)
+        lease = self._held.get(lease_id)
         ended = None if lease is None else moved(lease, event, now, self._rules.recall_grace)
         if lease is None or ended is None:
             return
-        del self._leases[lease_id]
-        self._unlink(lease)
-        self._lease_deadlines.drop(lease_id)
-        for file in lease.files:
-            self._cards.give_back(file)
-        self._priorities[lease.priority] -= 1
-        if not self._priorities[lease.priority]:
-            del self._priorities[lease.priority]
+        self._held.remove(lease)
+        self._estate.give_back(lease)
         self._shares.hold(lease.tenant, None, -lease.cores, now)
         yield Ended(ended, now - lease.granted_at)
         yield from self._settle(now)
@@ -405,15 +352,14 @@ class LeaseTable:
             if requested.holder == event.holder:
                 self._forget(requested.request, now)
                 yield Refused(requested.request, requested.spec, NoLongerWanted())
-        for lease_id in sorted(self._by_holder.get(event.holder, ())):
-            lease = self._leases[lease_id]
+        for lease_id in self._held.of(event.holder):
+            lease = self._held.by_id[lease_id]
             kind = Detached if lease.terms.linger > 0 else Left
             yield from self._happens(lease, kind(event.cause), now)
         yield from self._serve(now)
 
     def _elapsed(self, now: float) -> Iterator[Effect]:
-        for lease_id in tuple(self._lease_deadlines.due(now)):
-            lease = self._leases[lease_id]
+        for lease in self._held.due(now):
             in_term = lease.state in (LeaseState.GRANTED, LeaseState.DETACHED)
             over = in_term and lease.expires_at <= now
             yield from self._happens(lease, Expired() if over else GraceOver(), now)
@@ -428,23 +374,17 @@ class LeaseTable:
     # Cards
 
     def _cards_changed(self, event: CardsChanged, now: float) -> Iterator[Effect]:
-        self._cards, self._pristine = Cards(event.cards), Cards(event.cards)
-        for slot in self._cards.slots:
-            for role, reason in self.closed(slot.card.npu).items():
-                self._cards.close(slot, role, reason)
+        self._estate.renew(event.cards, self.leases)
         for lease in self.leases:
-            for file in lease.files:
-                self._cards.take(file, lease.id)
-            gone = [file for file in lease.files if file not in self._cards.files]
+            gone = [file for file in lease.files if file not in self._estate.cards.files]
             if gone:
                 recalled = Recalled(lease.id, f"{gone[0]} is gone", event.grace)
                 yield from self._happens(lease, recalled, now)
-        self._mark_foreign()
         self._preemptors.plan_anew()
         for waiter in self._line:
             requested = waiter.requested
-            allowed = self._reach(waiter.spec, requested.claim)
-            hopeless = self._hopeless(requested, waiter.spec, allowed)
+            allowed = self._estate.reach(waiter.spec, requested.claim.cards)
+            hopeless = self._hopeless(requested.claim, waiter.spec, allowed)
             if isinstance(hopeless, int):
                 self._line.replace(replace(waiter, allowed=allowed, cores=hopeless))
             else:
@@ -453,59 +393,22 @@ class LeaseTable:
         yield from self._settle(now)
 
     def _closed(self, event: Closed, now: float) -> Iterator[Effect]:
-        roles = self._closed_cards.setdefault(event.npu, {})
-        roles.pop(event.role, None)
-        if event.reason is not None:
-            roles[event.role] = event.reason
-        slot = self._cards.by_npu.get(event.npu)
-        if slot is None:
+        if not self._estate.close(event.npu, event.role, event.reason):
             return
-        self._cards.close(slot, event.role, event.reason)
         if event.reason is not None and event.grace is not None:
             for lease in self.leases_on(event.npu):
                 recalled = Recalled(lease.id, f"npu{event.npu}: {event.reason}", event.grace)
                 yield from self._happens(lease, recalled, now)
         yield from self._settle(now)
 
-    def _mark_foreign(self) -> None:
-        cores: dict[int, int] = {}
-        for file in self._foreign:
-            slot = self._cards.by_npu.get(file.npu)
-            if slot is not None and file in slot.named:
-                cores[file.npu] = cores.get(file.npu, 0) | slot.named[file]
-        for slot in self._cards.slots:
-            if slot.foreign != cores.get(slot.card.npu, 0):
-                self._cards.set_foreign(slot, cores.get(slot.card.npu, 0))
-
     def check(self) -> None:
         """Raises: AssertionError when an invariant is broken."""
-        taken: dict[int, int] = {}
-        cores: dict[str, int] = {}
-        for lease in self._leases.values():
-            assert lease.state is not LeaseState.ENDED, f"{lease.id} has ended and is still here"
-            assert (lease.holder in self._by_holder) == (lease.holder != NOBODY), lease
-            cores[lease.tenant] = cores.get(lease.tenant, 0) + lease.cores
-            for file in lease.files:
-                slot = self._cards.by_npu.get(file.npu)
-                bits = 0 if slot is None else slot.card.bits(file)
-                assert not taken.get(file.npu, 0) & bits, f"{lease.id}: {file} has two owners"
-                taken[file.npu] = taken.get(file.npu, 0) | bits
-        free = 0
-        for slot in self._cards.slots:
-            owners = {
-                f: x.id for x in self._leases.values() for f in x.files if f.npu == slot.card.npu
-            }
-            assert slot.owners == owners, f"{slot}: {owners}"
-            assert slot.taken == taken.get(slot.card.npu, 0), f"{slot}: {taken}"
-            assert not slot.free & (slot.taken | slot.foreign), f"{slot}"
-            assert self._cards.with_free[slot.free.bit_count()] >> slot.place & 1, f"{slot}"
-            free += slot.free.bit_count()
-        assert free == self._cards.free_cores
-        assert sum(map(int.bit_count, self._cards.with_free)) == len(self._cards.slots)
+        self._held.check()
+        self._estate.check(self._held.by_id)
+        cores: Counter[str] = Counter()
+        for lease in self.leases:
+            cores[lease.tenant] += lease.cores
         for tenant, count in cores.items():
             assert self._shares.cores(tenant) == count, f"{tenant} has {count} cores"
-        held = {id for ids in self._by_holder.values() for id in ids}
-        assert held == {x.id for x in self._leases.values() if x.holder != NOBODY}
-        assert self._priorities == Counter(lease.priority for lease in self._leases.values())
         assert set(self._preemptors) <= {waiter.requested.request for waiter in self._line}
         assert not (self._draining and len(self._line)), "waiters outlive the drain"

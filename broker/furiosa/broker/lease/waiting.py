@@ -10,8 +10,9 @@ priority it is first come, first served.
 import heapq
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from furiosa.broker.lease.fairness import Shares
 from furiosa.broker.lease.placement import Ordered
@@ -24,8 +25,7 @@ Group = tuple[Claim, int, Kind]  # also of one tenant, and of equal priority
 _Turn = tuple[int, tuple[float, float], float, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Waiter:
+class Waiter(Struct, frozen=True):
     requested: Requested
     spec: Ordered
     allowed: int  # places of the cards that it can be served from

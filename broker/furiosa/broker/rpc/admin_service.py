@@ -15,7 +15,7 @@ from furiosa.broker.sessions import Session
 from furiosa.broker.tenancy import Tenancy
 from furiosa.broker.tenants.file import TenantsFile
 from furiosa.broker.tenants.parse import BadTenants
-from furiosa.common.errors import BadArgument, NotAllowed, NotRecorded, UnknownDevice
+from furiosa.common.errors import BadArgument, DeviceBusy, NotAllowed, NotRecorded, UnknownDevice
 from furiosa.common.wire import lease_to_wire
 from furiosa.proto.broker.v1 import admin_pb2 as pb
 
@@ -81,13 +81,15 @@ class AdminService:
         self._authorize(call, "drain cards", npu=request.npu, reason=request.reason[:MAX_REASON])
         self._close(request.npu, request.reason)
         grace = self._grace(request)
-        leases = self._arbiter.leases_on(request.npu)
+        leases = self._arbiter.book.leases_on(request.npu)
         endings = [e for lease in leases if (e := self._arbiter.ending(lease)) is not None]
         cause = _cause(f"npu{request.npu} is drained", request.reason)
         for lease in leases:
             self._arbiter.revoke(lease, cause, grace)
         if endings:
-            await asyncio.wait(endings, timeout=grace + STOP_SECONDS)
+            _, left = await asyncio.wait(endings, timeout=grace + STOP_SECONDS)
+            if left:
+                raise DeviceBusy(f"npu{request.npu}")
         return pb.DrainResponse(revoked=len(leases))
 
     async def reload(self, request: pb.ReloadRequest, call: Call) -> pb.ReloadResponse:
@@ -126,7 +128,7 @@ class AdminService:
         self._arbiter.set_closed(npu, CORDON, reason, None)
 
     def _check_card(self, npu: int) -> None:
-        if not self._arbiter.has_card(npu):
+        if not self._arbiter.book.has_card(npu):
             raise UnknownDevice(f"npu{npu}")
 
     def _grace(self, request: pb.RevokeRequest | pb.DrainRequest) -> float:

@@ -1,6 +1,7 @@
 """How many calls may be open at once: of each caller, and in all, on every gRPC listener together.
 
-A call that waits costs memory and a place; those of one caller must leave room for the others'.
+A call that waits costs memory and a place; those of one caller must leave room for the others'. Connections
+of the handoff socket are bounded as callers are, each by itself.
 """
 
 from collections.abc import Hashable, Mapping

@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncIterator, Mapping
 
-from furiosa.broker.arbiter import Arbiter
 from furiosa.broker.changes import Changes
 from furiosa.broker.inventory import Inventory, processes
+from furiosa.broker.lease_book import LeaseBook
 from furiosa.broker.rpc.methods import Call, Method, ServerStream, Unary
 from furiosa.broker.utilization import ReadCounters, measure
 from furiosa.common.errors import BadArgument
@@ -18,10 +18,10 @@ MAX_WINDOW_MS = 60_000
 
 class DeviceService:
     def __init__(
-        self, inventory: Inventory, arbiter: Arbiter, counters: ReadCounters, changes: Changes
+        self, inventory: Inventory, leases: LeaseBook, counters: ReadCounters, changes: Changes
     ) -> None:
         self._inventory = inventory
-        self._arbiter = arbiter
+        self._leases = leases
         self._counters = counters
         self._changes = changes
 
@@ -37,7 +37,7 @@ class DeviceService:
 
     async def list(self, request: pb.ListDevicesRequest, call: Call) -> pb.ListDevicesResponse:
         revision = self._changes.revision
-        devices = await self._inventory.devices(self._arbiter.leases())
+        devices = await self._inventory.devices(self._leases.leases())
         return pb.ListDevicesResponse(devices=map(device_to_wire, devices), revision=revision)
 
     async def watch(
@@ -46,7 +46,7 @@ class DeviceService:
         revision = request.after_revision
         while True:
             revision = await self._changes.beyond(revision)
-            devices = await self._inventory.devices(self._arbiter.leases())
+            devices = await self._inventory.devices(self._leases.leases())
             yield pb.WatchDevicesResponse(revision=revision, devices=map(device_to_wire, devices))
 
     async def processes(
@@ -65,7 +65,7 @@ class DeviceService:
             yield pb.WatchProcessesResponse(revision=revision, processes=rows)
 
     def _processes(self) -> tuple[ProcessView, ...]:
-        return processes(self._arbiter.leases(), self._inventory.foreign)
+        return processes(self._leases.leases(), self._inventory.foreign)
 
     async def utilization(
         self, request: pb.UtilizationRequest, call: Call
@@ -73,5 +73,5 @@ class DeviceService:
         window = request.window_ms or DEFAULT_WINDOW_MS
         if window > MAX_WINDOW_MS:
             raise BadArgument("window_ms", str(window), f"1..{MAX_WINDOW_MS}")
-        rows = await measure(self._arbiter.leases, self._counters, window / 1000)
+        rows = await measure(self._leases.leases, self._counters, window / 1000)
         return pb.UtilizationResponse(utilizations=map(utilization_to_wire, rows))

@@ -8,32 +8,30 @@ nobody else notices.
 import asyncio
 import contextlib
 import functools
-import os
 import socket
-from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from google.protobuf.message import DecodeError, Message
 
+from furiosa.broker.rpc.admission import BOUNDS, CALLS
 from furiosa.broker.rpc.guard import failure_of
 from furiosa.broker.rpc.left import REPEATABLE, WITHDRAWN, Left, Pending
 from furiosa.broker.rpc.methods import Call, Method, Prompt, ServerStream, Unary
+from furiosa.broker.rpc.outbox import Outbox
 from furiosa.broker.rpc.turns import Turns
 from furiosa.common import channel
-from furiosa.common.channel import BrokenChannel, Decoder
+from furiosa.common.channel import BrokenChannel, Decoder, close_all
 from furiosa.common.errors import BadArgument, BrokerDraining, FuriosaError, LimitExceeded
+from furiosa.common.failures import failed_to_wire
 from furiosa.common.views import Notice
-from furiosa.common.wire import failed_to_wire, notice_to_wire
+from furiosa.common.wire import notice_to_wire
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
 
 if TYPE_CHECKING:
     from furiosa.broker.sessions import Session
 
 MAX_REQUEST_BYTES: Final = 64 * 1024  # requests are small; programs come as descriptors
-MAX_UNSENT_BYTES: Final = 4 * 1024 * 1024
-MAX_UNSENT_DESCRIPTORS: Final = 256
-MAX_CALLS: Final = 128  # at once
 SETTLE_SECONDS: Final = 2.0  # for calls that cannot be made again, when the broker is replaced
 
 
@@ -69,11 +67,8 @@ class Peer:
         self._greeted = False
         self._closed = False
         self._decoder = Decoder(MAX_REQUEST_BYTES)
-        self._unsent: deque[tuple[memoryview, list[int]]] = deque()
-        self._unsent_bytes = 0
-        self._unsent_descriptors = 0
+        self._outbox = Outbox(sock, self.close)
         self._unclaimed = 0  # descriptors that came ahead of their message
-        self._waits_to_write = False
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._underway: dict[int, tuple[float, pb.Frame, Call]] = {}  # of these, and since when
         self._withdrawn: list[Pending] = []  # for a successor
@@ -108,18 +103,16 @@ class Peer:
     def burden(self) -> tuple[int, int]:
         """Bytes and descriptors that `give_away` has to hand over, besides the socket."""
         pending = self._pending()
-        data, descriptors = self._decoder.held
-        data += self._unsent_bytes + sum(len(each.frame) for each in pending)
-        descriptors += self._unsent_descriptors + sum(len(each.descriptors) for each in pending)
-        return data, descriptors
+        held = [self._decoder.held, self._outbox.held]
+        held += [(len(each.frame), len(each.descriptors)) for each in pending]
+        return sum(data for data, _ in held), sum(descriptors for _, descriptors in held)
 
     def give_away(self) -> Left:
         """All that a successor needs; afterwards nothing may run in this process any more that answers
         a call. The end of this one, of which the client notices nothing.
         """
         self._closed = True
-        self._loop.remove_writer(self._sock)
-        unsent = [(bytes(data), fds) for data, fds in self._unsent]
+        unsent = self._outbox.take()
         return Left(self._sock, self._pending(), self._decoder.take_rest(), unsent)
 
     def _pending(self) -> list[Pending]:
@@ -139,11 +132,7 @@ class Peer:
         """Go on where another broker process left off, but for its pending calls; takes descriptors."""
         self._greeted = True
         self.session = session
-        for data, descriptors in left.unsent:
-            self._unsent.append((memoryview(data), descriptors))
-            self._unsent_bytes += len(data)
-            self._unsent_descriptors += len(descriptors)
-        self._flush()
+        self._outbox.restore(left.unsent)
         if left.received[0]:
             self._loop.call_soon(self._received, *left.received)
 
@@ -159,15 +148,13 @@ class Peer:
             return
         self._closed = True
         self._loop.remove_reader(self._sock)
-        self._loop.remove_writer(self._sock)
         for task in self._calls.values():
             task.cancel()
         self._on_close(cause)
         self._decoder.close()
-        while self._unsent:
-            _close_all(self._unsent.popleft()[1])
+        self._outbox.close()
         while self._withdrawn:
-            _close_all(self._withdrawn.pop().descriptors)
+            close_all(self._withdrawn.pop().descriptors)
         with contextlib.suppress(OSError):  # systemd or a child of ours may hold a duplicate
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
@@ -179,44 +166,9 @@ class Peer:
         """Queue a frame; takes the descriptors."""
         own = descriptors or []
         if self._closed:
-            _close_all(own)
+            close_all(own)
             return
-        data = channel.encode(frame.SerializeToString(), own)
-        self._unsent.append((memoryview(data), own))
-        self._unsent_bytes += len(data)
-        self._unsent_descriptors += len(own)
-        if (
-            self._unsent_bytes > MAX_UNSENT_BYTES
-            or self._unsent_descriptors > MAX_UNSENT_DESCRIPTORS
-        ):
-            self.close(
-                f"{self._unsent_bytes} bytes and {self._unsent_descriptors} descriptors of answers "
-                "were never read"
-            )
-        elif not self._waits_to_write:
-            self._flush()
-
-    def _flush(self) -> None:
-        try:
-            while self._unsent:
-                data, descriptors = self._unsent[0]
-                sent = channel.send(self._sock, data, descriptors)
-                self._unsent_bytes -= sent
-                self._unsent_descriptors -= len(descriptors)
-                _close_all(descriptors)
-                if sent == len(data):
-                    self._unsent.popleft()
-                else:
-                    self._unsent[0] = (data[sent:], [])
-            if self._waits_to_write:
-                self._waits_to_write = False
-                self._loop.remove_writer(self._sock)
-        except (BlockingIOError, InterruptedError):
-            self._waits_to_write = True
-            self._loop.add_writer(self._sock, self._flush)
-        except OSError as exc:
-            # whoever sends may be in the middle of this peer's work
-            self._loop.call_soon(self.close, str(exc))
+        self._outbox.put(channel.encode(frame.SerializeToString(), own), own)
 
     def _readable(self) -> None:
         try:
@@ -233,7 +185,7 @@ class Peer:
 
     def _received(self, data: bytes, descriptors: list[int]) -> None:
         if self._closed:
-            _close_all(descriptors)
+            close_all(descriptors)
             return
         self._decoder.feed(data, descriptors)
         self._unclaimed += len(descriptors)
@@ -293,13 +245,15 @@ class Peer:
         elif frame.id == 0 or frame.id in self._calls:
             expected = "a number that no open call has"
             self._refuse(frame.id, call, BadArgument("frame id", str(frame.id), expected))
-        elif len(self._calls) >= MAX_CALLS:
-            limit = LimitExceeded("calls at once", len(self._calls) + 1, MAX_CALLS)
+        elif len(self._calls) >= CALLS.each:
+            limit = LimitExceeded(CALLS.name, len(self._calls) + 1, CALLS.each)
             self._refuse(frame.id, call, limit)
+        elif not isinstance(method, Prompt) and (excess := self._excess(name)) is not None:
+            self._refuse(frame.id, call, excess)
         else:
             surplus = call.received[method.takes :]
             del call.received[method.takes :]
-            _close_all(surplus)
+            close_all(surplus)
             if isinstance(method, Prompt):
                 self._answer_promptly(frame, method, call)
                 return
@@ -309,6 +263,14 @@ class Peer:
             self._underway[frame.id] = (self._loop.time() - waited, frame, call)
             # not left to the task itself: one that is cancelled before it starts never runs
             task.add_done_callback(lambda _: self._ended(frame.id, call))
+
+    def _excess(self, name: str) -> LimitExceeded | None:
+        """Whether there are enough already of calls that cost more than their place."""
+        bound = BOUNDS.get(name)
+        used = sum(BOUNDS.get(call.method) is bound for _, _, call in self._underway.values())
+        if bound is None or used < bound.each:
+            return None
+        return LimitExceeded(f"{bound.name} of one caller", used + 1, bound.each)
 
     def _answer_promptly(self, frame: pb.Frame, method: Prompt, call: Call) -> None:
         """Without a task, which would cost as much as the call itself."""
@@ -336,11 +298,11 @@ class Peer:
 
     def _ended(self, frame_id: int, call: Call) -> None:
         del self._calls[frame_id], self._underway[frame_id]
-        _close_all(call.received)
-        _close_all(call.attached)
+        close_all(call.received)
+        close_all(call.attached)
 
     def _refuse(self, frame_id: int, call: Call, error: FuriosaError) -> None:
-        _close_all(call.received)
+        close_all(call.received)
         self._fail(frame_id, call.method, error)
 
     async def _answer(
@@ -350,7 +312,8 @@ class Peer:
             request = method.request.FromString(payload)
             if isinstance(method, Unary):
                 response = await method.handler(request, call)
-                _close_all(call.received)  # before the answer: then the caller knows they are gone
+                received, call.received = call.received, []
+                close_all(received)  # before the answer: then the caller knows they are gone
                 self._reply(frame_id, response, call)
             else:
                 async for response in method.handler(request, call):
@@ -371,9 +334,3 @@ class Peer:
     def _fail(self, frame_id: int, method: str, exc: Exception) -> None:
         failure = failed_to_wire(failure_of(method, exc))
         self.send(pb.Frame(id=frame_id, failure=failure))
-
-
-def _close_all(descriptors: list[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)
-    descriptors.clear()

@@ -5,8 +5,9 @@ prove who he is gets nothing at all, and a session's token counts only together 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from furiosa.broker.sessions import Session
 from furiosa.common.proof import Metadata, Proof, Proving, bearer_of, proof_of, session_token_of
@@ -24,8 +25,7 @@ class Unproven(Exception):
     """The caller has not proved who he is; the text says what would."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """Who a remote client proved to be: `subject` of its certificate or name of its `token`."""
 
     subject: str = ""
@@ -35,8 +35,7 @@ class Identity:
         return self.subject or self.token
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(Struct, frozen=True):
     """`identity` and `proof` of a remote one; `session` is the one he acts for, if any."""
 
     session: Session | None

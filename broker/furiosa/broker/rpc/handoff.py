@@ -21,20 +21,18 @@ from furiosa.broker.rpc.turns import Turns
 from furiosa.broker.sessions import Session, Sessions
 from furiosa.common.channel import encode, send
 from furiosa.common.errors import BadArgument, FuriosaError, LimitExceeded
+from furiosa.common.failures import failed_to_wire
 from furiosa.common.status import to_failed
-from furiosa.common.wire import failed_to_wire
+from furiosa.common.wire import PROTOCOL_VERSION
 from furiosa.proto.broker.v1 import handoff_pb2 as pb
 
 log = logging.getLogger(__name__)
 
-PROTOCOL_VERSION: Final = 1
 HELLO_WITHIN_SECONDS: Final = 10.0
 BACKLOG: Final = 512
 # Each has up to four; the rest leaves half of ours to other users, or to workers.
 DESCRIPTORS_OF_CONNECTION: Final = 8
-GREETING_SECONDS: Final = (
-    1.0  # that who has just been accepted has to say hello, before a replacement
-)
+GREETING_SECONDS: Final = 1.0  # for who has just been accepted to say hello, before a replacement
 ACCEPT_AT_ONCE: Final = 64  # then it is the turn of those who are connected
 RETRY_ACCEPT_SECONDS: Final = 0.1  # after running out of descriptors
 # What a successor is handed at most. The descriptors fit into a socket's buffer of the usual size.

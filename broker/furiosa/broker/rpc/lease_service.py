@@ -19,18 +19,18 @@ from furiosa.broker.tenancy import Tenancy, claim_of
 from furiosa.broker.tenants.policy import TenantPolicy
 from furiosa.common.errors import (
     BadArgument,
-    BadDeviceSpec,
     FuriosaError,
     LimitExceeded,
     NotAllowed,
     RateLimited,
 )
-from furiosa.common.selector import Counted, DeviceSpec
+from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import LeaseOverview, QueuedNotice, WaiterView
 from furiosa.common.wire import lease_to_wire, overview_to_wire
 from furiosa.proto.broker.v1 import leases_pb2 as pb
 
 _T = TypeVar("_T")
+_spec: Final = functools.lru_cache(maxsize=256)(DeviceSpec.parse)  # the same few come all day
 
 FOR_EVER_SECONDS: Final = 10 * 365 * 24 * 3600  # a wait limit from here on has no end
 
@@ -74,9 +74,7 @@ class LeaseService:
         self, request: pb.AcquireRequest, call: Call
     ) -> "pb.AcquireResponse | asyncio.Future[Message]":
         session = call.need_session()
-        spec = DeviceSpec.parse(request.device_spec)
-        if any(isinstance(item, Counted) and item.count == 0 for item in spec.items):
-            raise BadDeviceSpec(request.device_spec, "a count of 0 asks for no device")
+        spec = _spec(request.device_spec)
         try:
             policy, priority = self._allowed(request, call)
         except (NotAllowed, RateLimited) as exc:
@@ -89,10 +87,6 @@ class LeaseService:
             raise LimitExceeded("linger in seconds", math.ceil(linger), int(self._max_linger))
         time_to_live = seconds_of("time_to_live", request.time_to_live)
 
-        def queued(view: WaiterView) -> None:
-            session.send_notice(QueuedNotice(call.id, view.position, view.reason))
-
-        wants_notices = request.queue_notices == pb.QUEUE_NOTICES_ON_CHANGE
         answer = self._arbiter.request(
             session,
             spec,
@@ -100,7 +94,9 @@ class LeaseService:
             claim_of(policy),
             priority=priority,
             terms=Terms(time_to_live or None, linger),
-            on_queued=queued if wants_notices else None,
+            on_queued=_queued(call)
+            if request.queue_notices == pb.QUEUE_NOTICES_ON_CHANGE
+            else None,
             waited=call.waited,
         )
         if answer.done():
@@ -133,18 +129,22 @@ class LeaseService:
         return pb.RenewResponse(lease=lease_to_wire(lease))
 
     def resume(self, request: pb.ResumeRequest, call: Call) -> pb.ResumeResponse:
-        lease = self._arbiter.resume(call.need_session(), request.lease_id, request.secret)
+        session = call.need_session()
+        if request.secret:  # whom it was granted to may have his own back without one
+            self._tenancy.policy(session)
+        lease = self._arbiter.resume(session, request.lease_id, request.secret)
         return pb.ResumeResponse(lease=lease_to_wire(lease))
 
     def transfer(self, request: pb.TransferRequest, call: Call) -> pb.TransferResponse:
         session = call.need_session()
-        self._arbiter.lease_of(session, request.lease_id)
+        self._arbiter.book.lease_of(session, request.lease_id)
         heir = self._sessions.of_process(request.pid)
         if heir is None:
             expected = "a process with a session of its own"
             raise BadArgument("pid", str(request.pid), expected)
         if session.owner.pid == 0 or not descends(heir.owner.pid, session.owner.pid):
             raise BadArgument("pid", str(request.pid), f"a descendant of pid {session.owner.pid}")
+        self._tenancy.policy(heir)  # a stranger is no heir
         return pb.TransferResponse(lease=lease_to_wire(self._arbiter.hand(request.lease_id, heir)))
 
     def list(self, request: pb.ListLeasesRequest, call: Call) -> pb.ListLeasesResponse:
@@ -164,7 +164,13 @@ class LeaseService:
 
     def _overview(self) -> LeaseOverview:
         arbiter = self._arbiter
-        return LeaseOverview(arbiter.leases(), arbiter.queue(), self._changes.revision)
+        return LeaseOverview(arbiter.book.leases(), arbiter.queue(), self._changes.revision)
+
+
+def _queued(call: Call) -> Callable[[WaiterView], None]:
+    """Tells the caller where it waits, as often as that changes."""
+    session = call.need_session()
+    return lambda view: session.send_notice(QueuedNotice(call.id, view.position, view.reason))
 
 
 def _acquired(acquired: Acquired) -> pb.AcquireResponse:

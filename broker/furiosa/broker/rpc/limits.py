@@ -38,10 +38,7 @@ class GrpcLimits:
             # without this one it takes a minute, whatever the other says
             ("grpc.http2.ping_timeout_ms", _ms(self.keepalive_answer_seconds)),
             ("grpc.keepalive_permit_without_calls", 1),
-            (
-                "grpc.http2.min_ping_interval_without_data_ms",
-                _ms(self.ping_interval_seconds),
-            ),
+            ("grpc.http2.min_ping_interval_without_data_ms", _ms(self.ping_interval_seconds)),
             ("grpc.max_connection_idle_ms", _ms(self.idle_seconds)),
         )
 

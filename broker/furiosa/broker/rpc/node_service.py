@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from furiosa.broker.arbiter import Arbiter
 from furiosa.broker.devices.node import NodeFault, NodeHeld, open_node
 from furiosa.broker.inventory import Inventory
+from furiosa.broker.lease_book import LeaseBook
 from furiosa.broker.log import event
 from furiosa.broker.rpc.methods import Call, Method, Unary
 from furiosa.common.errors import BadArgument, DeviceBusy, DeviceUnavailable
@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 class NodeService:
     """`root` is where the device tree stands."""
 
-    def __init__(self, arbiter: Arbiter, root: Path, inventory: Inventory) -> None:
-        self._arbiter = arbiter
+    def __init__(self, leases: LeaseBook, root: Path, inventory: Inventory) -> None:
+        self._leases = leases
         self._root = root
         self._inventory = inventory
 
@@ -33,7 +33,7 @@ class NodeService:
 
     async def open(self, request: pb.OpenDeviceRequest, call: Call) -> pb.OpenDeviceResponse:
         session = call.need_session()
-        lease = self._arbiter.lease_of(session, request.lease_id)
+        lease = self._leases.lease_of(session, request.lease_id)
         file = DeviceFile.parse(request.device_file)
         if file not in lease.files:
             expected = " or ".join(map(str, lease.files))
@@ -48,7 +48,7 @@ class NodeService:
         except NodeFault as exc:
             raise DeviceUnavailable(str(file), str(exc)) from None
         try:
-            self._arbiter.lease_of(session, request.lease_id)  # it may have ended meanwhile
+            self._leases.lease_of(session, request.lease_id)  # it may have ended meanwhile
         except BaseException:
             os.close(node)
             raise

@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from typing import BinaryIO
 
-from furiosa.broker.arbiter import Arbiter
+from furiosa.broker.lease_book import LeaseBook
 from furiosa.broker.rpc.methods import Call, ClientStream, Method, Unary
 from furiosa.broker.sessions import Session
 from furiosa.broker.tenancy import Tenancy
@@ -25,14 +25,14 @@ class ProgramService:
 
     def __init__(
         self,
-        arbiter: Arbiter,
+        leases: LeaseBook,
         pool: WorkerPool,
         tenancy: Tenancy,
         *,
         max_program_bytes: int,
         max_arena_bytes: int,
     ) -> None:
-        self._arbiter = arbiter
+        self._leases = leases
         self._pool = pool
         self._tenancy = tenancy
         self._max_program_bytes = max_program_bytes
@@ -66,7 +66,7 @@ class ProgramService:
         if first is None or first.WhichOneof("part") != "header":
             raise BadArgument("the first message", "not a header", "LoadProgramRequest.header")
         header = first.header
-        lease = self._arbiter.lease_of(session, header.lease_id)
+        lease = self._leases.lease_of(session, header.lease_id)
         self._check_size(session, header.enf_bytes)
         if lease.id in self._uploading:  # each may hold max_program_bytes of our memory
             raise LimitExceeded("uploads of a lease at once", 2, 1)
@@ -93,7 +93,7 @@ class ProgramService:
         return await self._load(call, request.lease_id, call.received[0])
 
     async def _load(self, call: Call, lease_id: str, memory: int) -> pb.LoadProgramResponse:
-        lease = self._arbiter.lease_of(call.need_session(), lease_id)
+        lease = self._leases.lease_of(call.need_session(), lease_id)
         program = await self._pool.load(lease.id, lease.files, memory)
         return pb.LoadProgramResponse(program=program_to_wire(program))
 
@@ -106,14 +106,14 @@ class ProgramService:
     async def unload(
         self, request: pb.UnloadProgramRequest, call: Call
     ) -> pb.UnloadProgramResponse:
-        self._arbiter.lease_of(call.need_session(), request.lease_id)
+        self._leases.lease_of(call.need_session(), request.lease_id)
         await self._pool.unload(request.lease_id, request.program_id)
         return pb.UnloadProgramResponse()
 
     async def describe(
         self, request: pb.DescribeProgramRequest, call: Call
     ) -> pb.DescribeProgramResponse:
-        self._arbiter.lease_of(call.need_session(), request.lease_id)
+        self._leases.lease_of(call.need_session(), request.lease_id)
         program = self._pool.describe(request.lease_id, request.program_id)
         return pb.DescribeProgramResponse(program=program_to_wire(program))
 
@@ -124,7 +124,7 @@ class ProgramService:
     async def open_queue(
         self, request: handoff_pb2.OpenQueueRequest | handoff_pb2.OpenQueueForRequest, call: Call
     ) -> handoff_pb2.OpenQueueResponse:
-        lease = self._arbiter.lease_of(call.need_session(), request.lease_id)
+        lease = self._leases.lease_of(call.need_session(), request.lease_id)
         file = DeviceFile.parse(request.device_file)
         if file not in lease.files:
             expected = " or ".join(map(str, lease.files))
@@ -144,7 +144,7 @@ class ProgramService:
     async def close_queue(
         self, request: handoff_pb2.CloseQueueRequest, call: Call
     ) -> handoff_pb2.CloseQueueResponse:
-        self._arbiter.lease_of(call.need_session(), request.lease_id)
+        self._leases.lease_of(call.need_session(), request.lease_id)
         await self._pool.close_queue(request.lease_id, request.queue_id)
         return handoff_pb2.CloseQueueResponse()
 

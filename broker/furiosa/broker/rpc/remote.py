@@ -12,24 +12,20 @@ from urllib.parse import unquote
 from furiosa.broker.log import event as log_event
 from furiosa.broker.owners import ProcessMark
 from furiosa.broker.rpc.gate import Caller, Identity
-from furiosa.broker.sessions import Session
+from furiosa.broker.sessions import Session, shown
 from furiosa.broker.tenants.principal import Principal
 from furiosa.common.errors import BadArgument, LimitExceeded
 from furiosa.common.views import Notice, OwnerView
-from furiosa.common.wire import notice_to_wire
+from furiosa.common.wire import PROTOCOL_VERSION, notice_to_wire
 from furiosa.proto.broker.v1 import handoff_pb2
 from furiosa.proto.broker.v1 import sessions_pb2 as pb
 
 log = logging.getLogger(__name__)
 
-PROTOCOL_VERSION: Final = 1
 MAX_STREAMS: Final = 2048  # sessions of all remote clients
 MAX_STREAMS_OF_ONE: Final = 256  # of one subject or token
 MAX_NOTICES: Final = 256  # that a client has not read
-MAX_CLIENT_NAME: Final = 128  # characters
-NOBODY: Final = (
-    65_534  # the kernel's number for a user it has none for; never 0, which may everything
-)
+NOBODY: Final = 65_534  # the kernel's number for unknown users; never 0, who may everything
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,7 +121,7 @@ class RemoteSessions:
         if self._of_one[identity] >= MAX_STREAMS_OF_ONE:
             used = self._of_one[identity] + 1
             raise LimitExceeded(f"remote sessions of {identity}", used, MAX_STREAMS_OF_ONE)
-        owner = RemoteOwner(identity, peer_of(context), _shown(hello.client))
+        owner = RemoteOwner(identity, peer_of(context), shown(hello.client))
         token = secrets.token_hex(32)
         stream = _Stream()
         session = self._open(
@@ -185,9 +181,12 @@ class _Stream:
 
     async def serve(self, context: Any, first: pb.AttachResponse) -> str:
         """Keeps nothing of gRPC's beyond its end, for the session may be remembered for long."""
+        # on its own, and not to be cancelled: a status that follows a cancelled one never reaches the client
+        await context.send_initial_metadata(())
         self._task = asyncio.current_task()
         try:
-            await context.write(first)
+            if self.cause is None:
+                await context.write(first)
             while self.cause is None:
                 while self._notices:
                     notice = notice_to_wire(self._notices.popleft())
@@ -203,8 +202,3 @@ def peer_of(context: Any) -> str:
     """`<host>:<port>` from gRPC's "ipv4:1.2.3.4:5" or "ipv6:%5B::1%5D:5"."""
     _, _, address = str(context.peer()).partition(":")
     return unquote(address)
-
-
-def _shown(name: str) -> str:
-    """What a stranger calls itself, fit for terminals and logs."""
-    return "".join(c if c.isprintable() else "?" for c in name[:MAX_CLIENT_NAME])

@@ -29,9 +29,9 @@ from furiosa.broker.rpc.limits import LIMITS, GrpcLimits
 from furiosa.broker.rpc.methods import Call, ClientStream, Method, Prompt, ServerStream, Unary
 from furiosa.broker.rpc.remote import RemoteSessions, peer_of
 from furiosa.common.errors import BadArgument
+from furiosa.common.failures import failed_to_trailers
 from furiosa.common.keys import TlsKeys
 from furiosa.common.status import Failed, Status
-from furiosa.common.wire import failed_to_detail
 from furiosa.proto.broker.v1 import handoff_pb2
 
 log = logging.getLogger(__name__)
@@ -100,13 +100,13 @@ class GrpcServer:
     async def start(self, path: Path, mode: int) -> None:
         """Listen on a Unix socket. Raises: OSError when it cannot be made."""
         path.unlink(missing_ok=True)  # left by a killed broker; the lock file says it is not in use
-        before = os.umask(0o777 & ~mode)
+        before = os.umask(0o777 & ~mode)  # of the whole process: nothing may be awaited
         try:
             with _no_port(f"cannot listen on {path}"):
                 self._server.add_insecure_port(f"unix:{path}")
-            await self._serve()
         finally:
             os.umask(before)
+        await self._serve()
 
     async def listen(self, listener: Listener, keys: Callable[[], TlsKeys] | None) -> str:
         """Listen on TCP; `host:port` with the port it got. `keys` are asked for at each connection.
@@ -223,28 +223,24 @@ class GrpcServer:
 
     async def _request(self, name: str, context: Any) -> Any:
         """The next message of a call. Raises: BadArgument when there is none, or none in time."""
-        seconds = self._limits.request_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                request = await context.read()
-        except TimeoutError:
-            raise BadArgument("the request", f"not here after {seconds:g} s", name) from None
+        request = await self._read("the request", name, context)
         if request is grpc.aio.EOF:
             raise BadArgument("the request", "absent", name)
         return request
 
     async def _requests(self, name: str, context: Any) -> AsyncIterator[Any]:
-        seconds = self._limits.request_seconds
-        while True:
-            try:
-                async with asyncio.timeout(seconds):
-                    request = await context.read()
-            except TimeoutError:
-                found = f"not here after {seconds:g} s"
-                raise BadArgument("the next part of the request", found, name) from None
-            if request is grpc.aio.EOF:
-                return
+        what = "the next part of the request"
+        while (request := await self._read(what, name, context)) is not grpc.aio.EOF:
             yield request
+
+    async def _read(self, what: str, name: str, context: Any) -> Any:
+        """Raises: BadArgument when it does not come in time."""
+        seconds = self._limits.request_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await context.read()
+        except TimeoutError:
+            raise BadArgument(what, f"not here after {seconds:g} s", name) from None
 
 
 class _Doorkeeper(grpc.aio.ServerInterceptor):
@@ -344,9 +340,5 @@ def _unproven(exc: Unproven) -> Failed:
 
 
 async def _abort(context: Any, failed: Failed) -> None:
-    trailers = (
-        ("furiosa-reason", failed.reason),
-        ("furiosa-error-bin", failed_to_detail(failed).SerializeToString()),
-    )
     async with asyncio.timeout(ABORT_SECONDS):
-        await context.abort(_CODES[failed.code], failed.message, trailers)
+        await context.abort(_CODES[failed.code], failed.message, failed_to_trailers(failed))

@@ -5,13 +5,12 @@ cancelled in the middle of a message does not cut it in two.
 """
 
 import contextlib
-import os
 import socket
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from furiosa.common.channel import BrokenChannel, Decoder, Message, encode, receive, send
+from furiosa.common.channel import BrokenChannel, Decoder, Message, close_all, encode, receive, send
 
 MAX_PAYLOAD: Final = 16 * 1024 * 1024  # bytes of one answer; a list of all leases has far less
 
@@ -48,7 +47,7 @@ class Stream:
                 data, descriptors = self._unsent[0]
                 sent = send(self._sock, data, descriptors)
                 self._unsent[0] = (data[sent:], ())
-                _close(descriptors)
+                close_all(descriptors)
                 if sent == len(data):
                     self._unsent.popleft()
         except BlockingIOError:
@@ -91,9 +90,4 @@ class Stream:
 
     def _drop_unsent(self) -> None:
         while self._unsent:
-            _close(self._unsent.popleft()[1])
-
-
-def _close(descriptors: Sequence[int]) -> None:
-    for fd in descriptors:
-        os.close(fd)
+            close_all(self._unsent.popleft()[1])

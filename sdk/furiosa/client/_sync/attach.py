@@ -14,9 +14,7 @@ from furiosa.client.address import SYSTEM, Address, TcpAddress, UnixAddress, fro
 from furiosa.common.errors import BrokerDraining, BrokerUnavailable
 
 CONNECT_SECONDS: Final = 5.0  # while the broker has more callers than it can accept
-LOCK_SECONDS: Final = (
-    4 * embedded.START_SECONDS
-)  # several may fail to start one before it is our turn
+LOCK_SECONDS: Final = 4 * embedded.START_SECONDS  # several may fail before it is our turn
 _PAUSE_SECONDS: Final = 0.01
 
 

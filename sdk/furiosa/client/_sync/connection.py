@@ -21,6 +21,7 @@ from furiosa.client._sync.watch import Watch
 from furiosa.client.address import Address
 from furiosa.client.snapshot import Snapshot
 from furiosa.common import wire
+from furiosa.common.channel import close_all
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import (
@@ -277,13 +278,12 @@ class Connection:
         try:
             return self._converted(request, data), received
         except BaseException:
-            for fd in received:
-                os.close(fd)
+            close_all(received)
             raise
 
     def _watch(self, request: Request[_T]) -> Watch[_T]:
-        snapshots = self._session.watch(request.method, request.message)
-        return Watch(snapshots, lambda data: self._converted(request, data))
+        call = self._session.watch(request.method, request.message)
+        return Watch(self._session, call, lambda data: self._converted(request, data))
 
     def _converted(self, request: Request[_T], data: bytes) -> _T:
         try:

@@ -7,9 +7,7 @@ import time
 from collections.abc import Collection, Iterator
 from typing import Final
 
-_MOST: Final = (
-    2**31 - 1
-)  # milliseconds that fit into poll's int; who waits looks at the clock again
+_MOST: Final = 2**31 - 1  # milliseconds in poll's int; who waits looks at the clock again
 
 
 def ready(reads: Collection[int], writes: Collection[int], seconds: float | None) -> frozenset[int]:

@@ -21,20 +21,17 @@ from google.protobuf.message import Message as Payload
 
 from furiosa.client import deathnote
 from furiosa.client._core.inbox import GREETING, STREAM, Call, Inbox
-from furiosa.client._core.request import ANSWER_SECONDS as ANSWER_SECONDS
-from furiosa.client._core.request import Undo as Undo
+from furiosa.client._core.request import ANSWER_SECONDS, Undo
 from furiosa.client._core.stream import Ended, Stream
 from furiosa.client._core.turns import Turns, Waiter
 from furiosa.client._sync import io
-from furiosa.client._sync.snapshots import Snapshots
-from furiosa.common.channel import BrokenChannel, Message
+from furiosa.common.channel import BrokenChannel, close_all
 from furiosa.common.errors import BrokerUnavailable, FuriosaError
-from furiosa.common.status import from_failed
+from furiosa.common.failures import error_from_wire
 from furiosa.common.views import LeaseNotice, QueuedNotice
-from furiosa.common.wire import failed_from_wire
+from furiosa.common.wire import PROTOCOL_VERSION
 from furiosa.proto.broker.v1 import handoff_pb2, leases_pb2
 
-PROTOCOL_VERSION: Final = 1
 SETTLE_SECONDS: Final = 1.0  # for taking back what a cancelled call may have done
 
 
@@ -105,12 +102,12 @@ class Session:
             self._withdraw(call, undo)
             raise
 
-    def watch(self, method: str, request: Payload) -> Snapshots:
-        """The answers of a stream as they come. Raises: BrokerUnavailable."""
+    def watch(self, method: str, request: Payload) -> Call:
+        """Begin a stream: `take` its answers as they come, then `abandon` it. Raises: BrokerUnavailable."""
         call = Call(method, STREAM)
         body = handoff_pb2.Call(method=method, request=request.SerializeToString())
         self._post(call, handoff_pb2.Frame(call=body), ())
-        return Snapshots(self, call)
+        return call
 
     def take(self, call: Call) -> bytes | None:
         """The newest answer of a stream once there is one, None at its end.
@@ -127,7 +124,7 @@ class Session:
         frame, message = answer
         message.close()
         if frame.WhichOneof("body") == "failure":
-            raise from_failed(failed_from_wire(frame.failure))
+            raise error_from_wire(frame.failure)
         return None
 
     def abandon(self, call: Call, *, blocking: bool) -> None:
@@ -200,7 +197,7 @@ class Session:
         call.answer = None
         if frame.WhichOneof("body") == "failure":
             message.close()
-            raise from_failed(failed_from_wire(frame.failure))
+            raise error_from_wire(frame.failure)
         if len(message.descriptors) != attached:
             message.close()
             raise self.broken(
@@ -294,7 +291,7 @@ class Session:
                     raise self._gone()
                 self._inbox.expect(call, frame)
         except BaseException:
-            Message(b"", tuple(descriptors)).close()
+            close_all(descriptors)
             raise
         self._send(frame, descriptors)
 

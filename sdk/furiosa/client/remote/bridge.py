@@ -22,8 +22,8 @@ from furiosa.client.remote.uplink import Underway, Uplink
 from furiosa.common import channel
 from furiosa.common.channel import BrokenChannel, Decoder, Message
 from furiosa.common.errors import BadArgument, FuriosaError
+from furiosa.common.failures import failed_to_wire
 from furiosa.common.status import Failed, to_failed
-from furiosa.common.wire import failed_to_wire
 from furiosa.proto.broker.v1 import (
     admin_pb2,
     devices_pb2,
@@ -151,7 +151,7 @@ class _Bridge:
             failed = failed_of(exc, str(self._address), self._credentials)
         except OSError:
             return  # the session ended
-        except DecodeError as exc:
+        except (DecodeError, ValueError) as exc:
             failed = unavailable(str(self._address), f"it sent no sound message: {exc}")
         if greeted:
             self._on_end(failed.fields.get("cause", failed.message))

@@ -13,12 +13,12 @@ from typing import Final, Self
 
 from furiosa.client.address import TcpAddress
 from furiosa.common.errors import BadArgument
+from furiosa.common.keys import MOST_BYTES
 
 CA: Final = "FURIOSA_BROKER_CA"
 CERTIFICATE: Final = "FURIOSA_BROKER_CERT"
 KEY: Final = "FURIOSA_BROKER_KEY"
 TOKEN_FILE: Final = "FURIOSA_BROKER_TOKEN_FILE"
-MOST_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +64,18 @@ def _token(data: bytes, environ: Mapping[str, str]) -> str:
     return text
 
 
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # not to wait for the other end of a pipe
+
+
 def _file(environ: Mapping[str, str], name: str) -> bytes:
     path = environ.get(name, "")
     if not path:
         return b""
     expected = f"a readable file of 1..{MOST_BYTES} bytes"
     try:
-        # not to wait for the other end of a pipe
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+        with open(path, "rb", opener=_opened) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise BadArgument(name, f"{path!r}, no regular file", expected)
             data = file.read(MOST_BYTES + 1)
     except OSError as exc:

@@ -2,12 +2,10 @@
 
 from typing import Any, Final
 
-from google.protobuf.message import DecodeError
-
 from furiosa.client.remote.credentials import CA, CERTIFICATE, TOKEN_FILE, Credentials
 from furiosa.common.errors import BrokerUnavailable
+from furiosa.common.failures import failed_from_trailers
 from furiosa.common.status import Failed, Status, to_failed
-from furiosa.proto.broker.v1 import types_pb2
 
 _HUNG_UP: Final = ("Socket closed", "Connection reset by peer", "Broken pipe")
 
@@ -16,13 +14,9 @@ def failed_of(error: Any, address: str, credentials: Credentials) -> Failed:
     """Of a failed call. Without a reason of the broker's it is that there is no broker to ask."""
     code, text = int(error.code().value[0]), error.details() or ""
     trailers = {key: value for key, value in error.trailing_metadata() or ()}  # noqa: C416  # no dict()
-    reason = trailers.get("furiosa-reason", "")
-    if (reason and code != Status.UNAUTHENTICATED) or reason == "NO_SESSION":
-        try:
-            detail = types_pb2.ErrorDetail.FromString(trailers.get("furiosa-error-bin", b""))
-            return Failed(code, text, reason, dict(detail.fields))
-        except DecodeError:
-            pass
+    failed = failed_from_trailers(code, text, trailers)
+    if (failed.reason and code != Status.UNAUTHENTICATED) or failed.reason == "NO_SESSION":
+        return failed
     return unavailable(address, _cause(code, text, credentials))
 
 

@@ -18,10 +18,7 @@ Chunk = Callable[[bytes], bytes]  # a piece of a file as a message
 Metadata = tuple[tuple[str, str], ...]
 
 _OPTIONS: Final = (
-    (
-        "grpc.use_local_subchannel_pool",
-        1,
-    ),  # the connection stands for the session: it is not shared
+    ("grpc.use_local_subchannel_pool", 1),  # the connection is the session's: it is not shared
     ("grpc.initial_reconnect_backoff_ms", 20),
     ("grpc.min_reconnect_backoff_ms", 20),
     ("grpc.max_reconnect_backoff_ms", 200),
@@ -77,9 +74,8 @@ class Uplink:
         self._metadata: Metadata = ()
         if credentials.token:
             self._metadata += (("authorization", f"Bearer {credentials.token}"),)
-        self._channel: Any = self._connected(
-            str(address), credentials
-        )  # typed for messages, not bytes
+        # typed for messages, not bytes
+        self._channel: Any = self._connected(str(address), credentials)
 
     @staticmethod
     def _connected(target: str, credentials: Credentials) -> grpc.Channel:

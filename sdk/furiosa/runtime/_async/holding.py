@@ -15,7 +15,7 @@ from furiosa.common.views import LeaseRecalledNotice, LeaseView, ProgramView
 from furiosa.queuepair import Descriptors, Geometry
 from furiosa.runtime._async import io
 from furiosa.runtime._async.io import Connection
-from furiosa.runtime._core.errors import FuriosaRuntimeError, SessionClosed
+from furiosa.runtime._core.errors import SessionClosed
 from furiosa.runtime._core.translate import translated
 from furiosa.runtime._deployment import Deployment
 from furiosa.runtime._version import VERSION
@@ -60,9 +60,6 @@ class Holding:
                 except BaseException:
                     await connection.close()
                     raise
-            if not lease.device_files:
-                await connection.close()
-                raise FuriosaRuntimeError(f"{self._spec} asks for no device")
             weakref.finalize(self, io.hang_up, connection)
             self._connection, self._lease = connection, lease
 

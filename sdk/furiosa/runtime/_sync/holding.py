@@ -14,7 +14,7 @@ from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import LeaseRecalledNotice, LeaseView, ProgramView
 from furiosa.queuepair import Descriptors, Geometry
-from furiosa.runtime._core.errors import FuriosaRuntimeError, SessionClosed
+from furiosa.runtime._core.errors import SessionClosed
 from furiosa.runtime._core.translate import translated
 from furiosa.runtime._deployment import Deployment
 from furiosa.runtime._sync import io
@@ -61,9 +61,6 @@ class Holding:
                 except BaseException:
                     connection.close()
                     raise
-            if not lease.device_files:
-                connection.close()
-                raise FuriosaRuntimeError(f"{self._spec} asks for no device")
             weakref.finalize(self, io.hang_up, connection)
             self._connection, self._lease = connection, lease
 
