@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from furiosa.broker import arbiter as arbiter_module
+from furiosa.broker.devices import Holder
 from furiosa.broker.journal import Journal
 from furiosa.broker.lease import Terms
 from furiosa.common.errors import (
@@ -49,6 +50,24 @@ async def test_a_lease_tells_who_holds_what_since_when(bench: Bench) -> None:
     assert lease.device_files == (DeviceFile.parse("npu0pe0-1"),)
     assert lease.state is LeaseState.GRANTED
     assert bench.arbiter.book.leases() == (lease,)
+
+
+async def test_busy_names_who_has_the_file_without_a_lease_as_long_as_he_has_it(
+    bench: Bench,
+) -> None:
+    pe1 = DeviceFile.parse("npu0pe1")
+    bench.arbiter.set_foreign({pe1: (Holder(9, 0, "cat /dev/npu0pe1", pe1),)})
+    with pytest.raises(DeviceBusy) as caught:
+        await bench.acquire(FakeSession(8), "npu:0:0-1")
+    error = caught.value
+    assert (error.holder_device, error.holder_pid) == ("npu0pe1", 9)
+    assert error.holder_command == "cat /dev/npu0pe1"
+    waiting = asyncio.ensure_future(bench.acquire(FakeSession(8), "npu:0:1", 60.0))
+    await started(waiting)
+    (waiter,) = bench.arbiter.queue()
+    assert waiter.reason == "npu0pe1 is open behind the broker's back by pid 9"
+    bench.arbiter.set_foreign({})
+    assert (await waiting).device_files == (pe1,)
 
 
 async def test_busy_names_the_holder_and_his_file(bench: Bench) -> None:

@@ -102,13 +102,23 @@ def test_what_is_collected_must_be_complete(pipes: dict[str, int]) -> None:
 
 # Becomes SUCCESSOR; the test holds the other end of descriptor 0 and sends it signals meanwhile.
 PREDECESSOR = """
-import os, signal, socket, sys
+import os, signal, socket, sys, threading, time
 from furiosa.broker.handover import collect, exec_with
 from furiosa.broker.saved import BrokerState, SavedSession
 session, pidfd = os.dup(0), os.pidfd_open(os.getpid())
 state = BrokerState((SavedSession(7, "t", "test", 1, 0, 0, 1, 99, "s7", "p7"),))
 left = collect({"s7": session, "p7": pidfd, "stray": os.dup(pidfd)}, state)
 signal.signal(signal.SIGHUP, lambda *_: None)
+threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+noted = []
+signal.signal(signal.SIGINT, lambda *_: noted.append("int"))
+execve = os.execve
+def late(*arguments):  # the other thread takes a signal when nobody looks at what is noted any more
+    os.kill(os.getpid(), signal.SIGINT)
+    while not noted:
+        time.sleep(0.001)
+    execve(*arguments)
+os.execve = late
 program = [sys.executable, "-c", sys.argv[1]]
 exec_with(left, sys.executable, program, os.environ, [signal.SIGTERM, signal.SIGTERM])
 """
@@ -122,6 +132,7 @@ descriptor = left.take(saved.socket)
 heard = []
 signal.signal(signal.SIGHUP, lambda *_: heard.append("hup"))
 signal.signal(signal.SIGTERM, lambda *_: heard.append("term"))
+signal.signal(signal.SIGINT, lambda *_: heard.append("int"))
 release_signals()
 said = [saved.id, sorted(left.descriptors), VARIABLE in os.environ, os.get_inheritable(descriptor), heard]
 socket.socket(fileno=descriptor).sendall(repr(said).encode())
@@ -136,7 +147,7 @@ def test_a_connection_outlives_the_program_that_took_it() -> None:
         )
         theirs.close()
         ours.settimeout(20)
-        assert ours.recv(4096) == b"[7, ['p7'], False, False, ['hup', 'term']]"
+        assert ours.recv(4096) == b"[7, ['p7'], False, False, ['hup', 'int', 'term']]"
         assert ours.recv(1) == b""
         assert process.wait() == 0
 
@@ -153,17 +164,18 @@ def test_an_exec_that_fails_leaves_everything_as_it_was(pipes: dict[str, int]) -
 
 
 def test_what_was_left_to_another_process_is_not_taken() -> None:
-    environ = {VARIABLE: f"{os.getpid() + 1}:0"}
+    environ = {VARIABLE: f"{os.getpid() + 1}:0:0"}
     assert from_environment(environ) is None
     assert environ == {}
     assert from_environment({}) is None
 
 
 def test_a_parcel_that_is_none_leaves_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    left = from_environment({VARIABLE: f"{os.getpid()}:{os.memfd_create('none')}"})
+    none, nothing = os.memfd_create("none"), os.memfd_create("no signals")
+    left = from_environment({VARIABLE: f"{os.getpid()}:{none}:{nothing}"})
     assert left == Handover({}, b"")
     assert "handover.ignored" in caplog.text
-    assert from_environment({VARIABLE: f"{os.getpid()}:x"}) is None
+    assert from_environment({VARIABLE: f"{os.getpid()}:0:x"}) is None
 
 
 def test_thousands_of_descriptors_fit_and_arrive_close_on_exec(pipes: dict[str, int]) -> None:

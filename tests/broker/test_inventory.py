@@ -29,7 +29,7 @@ def lease(id: str, pid: int, *names: str, remote: str = "") -> LeaseView:
 
 def written(root: Path, cards: int) -> Inventory:
     VirtualPlatform(root, cards, machine="m").write()
-    return Inventory(root, discover(root))
+    return Inventory(root, discover(root), lambda npu: (Availability.AVAILABLE, ""))
 
 
 def foreign(*holders: tuple[int, str]) -> dict[DeviceFile, tuple[Holder, ...]]:

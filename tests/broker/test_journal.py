@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from furiosa.broker import journal as journal_module
-from furiosa.broker.journal import Journal, Record
+from furiosa.broker.journal import Journal, OtherVersion, Record
 from furiosa.broker.lease import Lease, Terms
 from furiosa.broker.owners import ProcessMark
 from furiosa.common.names import DeviceFile
@@ -80,6 +80,29 @@ def test_the_last_word_about_a_lease_counts(path: Path) -> None:
     (record,) = journal.recover()
     journal.close()
     assert record.lease.cause == "it is wanted back"
+
+
+def test_leases_in_the_form_of_another_version_are_neither_read_nor_lost(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("furiosa.broker.journal.VERSION", 2)
+    written(path, a_record("granted", "l1"), a_record("granted", "l2"), a_record("ended", "l2"))
+    monkeypatch.undo()
+    before = path.read_bytes()
+    with pytest.raises(OtherVersion, match="has version 2, expected 3, and 1 leases that have not"):
+        Journal(path, boot=BOOT).recover()
+    assert path.read_bytes() == before
+
+
+def test_another_version_that_left_no_lease_is_followed_by_this_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("furiosa.broker.journal.VERSION", 2)
+    written(path, a_record("granted", "l1"), a_record("changed", "l1"), a_record("ended", "l1"))
+    monkeypatch.undo()
+    assert recovered(path) == ()
+    written(path, a_record("granted", "l2"))
+    assert recovered(path) == ("l2",)
 
 
 def test_no_lease_outlives_a_reboot(path: Path) -> None:

@@ -16,7 +16,7 @@ from furiosa.broker.monitor import MOST_STUCK, Looks, Monitor, Told
 from furiosa.broker.platform import VirtualPlatform
 from furiosa.common.clock import ManualClock
 from furiosa.common.names import DeviceFile
-from furiosa.common.views import Health
+from furiosa.common.views import Availability, Health
 from support.holding import holding
 from support.virtual_cards import overheat, pull_out, put_back, set_alive
 from support.waiting import until
@@ -39,7 +39,9 @@ class Watched:
 
     def __post_init__(self) -> None:
         VirtualPlatform(self.root, self.cards, machine="m").write()
-        self.inventory = Inventory(self.root, discover(self.root))
+        self.inventory = Inventory(
+            self.root, discover(self.root), lambda npu: (Availability.AVAILABLE, "")
+        )
         self.monitor = Monitor(
             self.wrap(Looker(self.root)),
             self.inventory,
@@ -198,6 +200,23 @@ async def test_a_broker_short_of_something_takes_no_card_away(
     assert await watched.look(2) == [("unavailable", 0, "the card does not answer (alive is 0)")]
 
 
+async def test_a_broker_that_has_no_thread_to_look_with_takes_no_card_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    watched = Watched(tmp_path)
+    await watched.look()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        assert await watched.look(3) == []
+    assert len([line for line in caplog.messages if line.startswith("monitor.failed")]) == 1
+    assert "can't start new thread" in caplog.text
+    set_alive(tmp_path, 0, "0")
+    assert await watched.look(2) == [("unavailable", 0, "the card does not answer (alive is 0)")]
+
+
 class Hanging:
     """Hangs in what is in `stuck`, until it is let go."""
 
@@ -247,6 +266,25 @@ async def test_a_read_that_hangs_makes_its_card_unreadable_and_no_other(
         "monitor.stuck at=npu1",
         "monitor.came_back at=npu1",
     ]
+
+
+async def test_a_holder_that_nobody_can_look_into_has_not_let_go(
+    tmp_path: Path, hanging: Hanging
+) -> None:
+    watched = Watched(tmp_path, wrap=lambda _: hanging, patience=0.05)
+    with holding(tmp_path / "dev/npu0pe0") as pid:
+        assert ("foreign", "npu0pe0") in await watched.look()
+        hanging.stuck = {f"pid {pid}"}
+        assert await watched.look(3) == []
+        assert [holder.pid for holder in watched.inventory.foreign[PE0]] == [pid]
+        hanging.stuck = set()
+        hanging.go_on.set()
+    await until_foreign_is_gone(watched)
+
+
+async def until_foreign_is_gone(watched: Watched) -> None:
+    while watched.inventory.foreign:
+        await watched.look()
 
 
 async def test_a_slow_look_that_goes_on_is_waited_for(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 import asyncio
 import errno
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from furiosa.broker.lease.states import Lease
-from furiosa.broker.observers import AtTurnsEnd
+from furiosa.broker.observers import AtTurnsEnd, Everybody
 from furiosa.common.views import LeaseState
 
 LEASE = Lease("l", 1, (), LeaseState.GRANTED)
@@ -57,3 +60,25 @@ async def test_the_last_turn_of_all_is_told_when_asked_for_and_once() -> None:
     assert heard.calls == [("adopted", LEASE, GRANT)]
     await asyncio.sleep(0)
     assert len(heard.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("cause", "counted"),
+    [
+        ("released by its owner", "released"),
+        ("its owner asked for devices anew", "released"),
+        ("its owner died", "died"),
+        ("the broker was restarted", "disconnected"),
+        ("the broker is shutting down", "shutdown"),
+        ("npu0: too hot", "device"),
+        ("something new", "other"),
+    ],
+)
+def test_ends_are_counted_by_what_they_come_from(cause: str, counted: str) -> None:
+    metrics: Any = Heard()
+    audit: Any = Heard()
+    grant: Any = SimpleNamespace(owner=SimpleNamespace(pid=1))
+    audit.is_kept = False
+    lease = Lease("l", 1, (), LeaseState.ENDED, cause=cause)
+    Everybody(audit, metrics).ended(lease, grant, 2.0)
+    assert metrics.calls == [("ended", counted, 2.0)]

@@ -11,7 +11,10 @@ def load(*arguments: str, **environment: str) -> BrokerSettings:
 
 def test_file_then_environment_then_flags_and_the_later_wins(tmp_path: Path) -> None:
     config = tmp_path / "broker.toml"
-    config.write_text('emulate = 1\ndrain_grace = 1.5\nlog_level = "DEBUG"\nsocket = "/run/a"\n')
+    config.write_text(
+        'emulate = 1\ndrain_grace = 1.5\naging = 2\nsocket_mode = "600"\n'
+        'log_level = "DEBUG"\nsocket = "/run/a"\n'
+    )
     settings = load(
         *("--config", str(config), "--emulate", "3"),
         FURIOSA_BROKERD_EMULATE="2",
@@ -19,7 +22,7 @@ def test_file_then_environment_then_flags_and_the_later_wins(tmp_path: Path) -> 
     )
     assert settings.emulate == 3
     assert settings.log_level == "ERROR"
-    assert settings.drain_grace == 1.5
+    assert (settings.drain_grace, settings.aging, settings.socket_mode) == (1.5, 2.0, 0o600)
     assert settings.socket == Path("/run/a")
     assert settings.handoff_socket == Path("/run/a.handoff")
 
@@ -55,7 +58,10 @@ def test_a_bad_setting_is_named_with_its_value(arguments: list[str], said: str) 
     ("text", "said"),
     [
         ("emulat = 1", "unknown setting 'emulat'; one of socket, state"),
-        ("emulate = 'x'", "is 'x', expected int"),
+        ("emulate = 'x'", "broker.toml: emulate is 'x', expected int"),
+        ("emulate = 1.5", "broker.toml: emulate is 1.5, expected int"),
+        ("drain_grace = true", "broker.toml: drain_grace is True, expected float"),
+        ("tenants = 5", "broker.toml: tenants is 5, expected str"),
         ("not toml", "broker.toml: "),
     ],
 )

@@ -78,13 +78,11 @@ def test_each_word_is_what_sd_notify_documents(manager: Manager, notifier: Notif
     assert manager.heard() == "STOPPING=1"
     notifier.watchdog()
     assert manager.heard() == "WATCHDOG=1"
-    notifier.main_pid(4242)
-    assert manager.heard() == "MAINPID=4242"
 
 
 def test_a_status_cannot_smuggle_a_second_assignment(manager: Manager, notifier: Notifier) -> None:
-    notifier.status("3 leases\nREADY=1")
-    assert manager.heard() == "STATUS=3 leases READY=1"
+    notifier.ready("3 leases\nSTOPPING=1")
+    assert manager.heard() == "READY=1\nSTATUS=3 leases STOPPING=1"
 
 
 def test_a_reload_carries_the_time_that_systemd_compares_with(

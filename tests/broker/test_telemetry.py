@@ -68,7 +68,7 @@ class World:
 async def a_world(address: str) -> AsyncIterator[World]:
     world = World(listen(address, 0o640))
     running = asyncio.create_task(world.telemetry.run())
-    await world.telemetry.wait_ready()
+    await world.telemetry._process.wait_ready()
     try:
         yield world
     finally:
@@ -135,7 +135,7 @@ async def numbers():
 async def main():
     telemetry = Telemetry(listen("127.0.0.1:0", 0), "nobody", numbers, str)
     running = asyncio.create_task(telemetry.run())
-    await telemetry.wait_ready()
+    await telemetry._process.wait_ready()
     print(telemetry.address, flush=True)
     await running
 asyncio.run(main())

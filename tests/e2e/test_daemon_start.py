@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 
+from furiosa.broker.journal import VERSION
 from furiosa.client.sync import Connection
+from furiosa.common.selector import DeviceSpec
 from support.daemon import Daemon
 
 
@@ -59,6 +62,30 @@ def test_a_damaged_journal_does_not_keep_it_from_starting(monkeypatch: pytest.Mo
             assert [device.name for device in connection.devices()] == ["npu0", "npu1"]
     finally:
         daemon.stop()
+
+
+def test_a_journal_of_another_version_that_has_leases_is_one_line_and_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = Daemon(1)
+    try:
+        daemon.start()
+        monkeypatch.setenv("FURIOSA_BROKER", daemon.environ["FURIOSA_BROKER"])
+        with Connection.open(client="test") as connection:
+            connection.acquire(DeviceSpec.parse("npu:0"))
+            (tmp_path / "journal").write_bytes((daemon.folder / "journal").read_bytes())
+    finally:
+        daemon.stop()
+    header, rest = (tmp_path / "journal").read_bytes().split(b"\n", 1)
+    header = header[9:].replace(f'"version":{VERSION}'.encode(), b'"version":99')
+    written = b"%08x %s\n%s" % (zlib.crc32(header), header, rest)
+    (tmp_path / "journal").write_bytes(written)
+    done = brokerd("--emulate", "1", "--state", str(tmp_path), "--socket", str(tmp_path / "s"))
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"furiosa-brokerd: the journal {tmp_path}/journal cannot be used: ")
+    assert "version 99" in last
+    assert (tmp_path / "journal").read_bytes() == written
 
 
 @pytest.mark.parametrize(

@@ -204,12 +204,14 @@ async def test_a_stranger_s_core_is_shown_and_leased_to_nobody_until_it_is_let_g
             assert row.split("|")[2].strip() == str(pid)
             assert f"furiosactl: pid {pid} holds npu0pe0 without a lease\n" in shown.stderr
             assert "0 (occupied by npu0pe0), 1 (available)" in daemon.furiosactl("list").stdout
-            with pytest.raises(DeviceBusy):
+            with pytest.raises(DeviceBusy) as busy:
                 connection.acquire(PE0)
+            assert (busy.value.holder_device, busy.value.holder_pid) == ("npu0pe0", pid)
+            assert busy.value.holder_command in shown.stdout
             waiter.order("acquire('npu:0:0', 60)")
             await until(lambda: len(connection.overview().waiters) == 1)
             reason = connection.overview().waiters[0].reason
-            assert reason == "npu0pe0 is open behind the broker's back"
+            assert reason == f"npu0pe0 is open behind the broker's back by pid {pid}"
             assert connection.acquire(PE1).device_files == (DeviceFile.parse("npu0pe1"),)
         assert waiter.answer()
     daemon.logged("device.held_without_lease device=npu0pe0")

@@ -172,6 +172,20 @@ def test_the_death_of_an_owner_from_before_a_restart_is_noticed(
     assert other.ask("acquire('npu:0:0-1', wait_limit=60)")
 
 
+def test_a_start_that_fails_leaves_the_sessions_to_the_next_one(
+    machine: Systemd, client: Callable[[], Inside]
+) -> None:
+    owner = client()
+    lease = owner.ask("acquire('npu:0:0')")
+    ready(machine)
+    (machine.folder / "tenants.toml").write_text("[")
+    machine.run("systemctl", "restart", UNIT, check=False)
+    machine.logged("the tenants file cannot be used")
+    tenants(machine, "everybody")
+    ready(machine)
+    assert owner.ask("[l.id for l in connection.leases()]") == [lease]
+
+
 def test_a_stop_ends_leases_and_connections_and_the_next_client_starts_it_again(
     machine: Systemd, client: Callable[[], Inside]
 ) -> None:

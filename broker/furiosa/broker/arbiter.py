@@ -20,6 +20,7 @@ from msgspec import structs
 
 from furiosa.broker.alarm import Alarm
 from furiosa.broker.changes import Changes
+from furiosa.broker.devices import Foreign
 from furiosa.broker.grants import Grant, Grants
 from furiosa.broker.journal import Journal, Record, now
 from furiosa.broker.lease import Card, Claim, Event, Lease, LeaseTable, Terms
@@ -65,7 +66,6 @@ from furiosa.common.errors import (
     NotLeaseOwner,
     NotRecorded,
 )
-from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import (
     LeaseEndedNotice,
@@ -275,8 +275,9 @@ class Arbiter:
         self._post(Closed(npu, role, reason, grace))
         self._changes.bump()
 
-    def set_foreign(self, files: Iterable[DeviceFile]) -> None:
-        self._post(ForeignHeld(frozenset(files)))
+    def set_foreign(self, held: Foreign) -> None:
+        self._refusals.foreign = held
+        self._post(ForeignHeld(frozenset(held)))
         self._changes.bump()
 
     def elapsed(self) -> None:

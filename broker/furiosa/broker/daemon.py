@@ -109,13 +109,14 @@ class Daemon:
         if settings.ready_fd >= 0:
             with naming("--ready-fd"):
                 os.fstat(settings.ready_fd)
+        idle = IdleTimer(settings.idle_exit, wishes.on_leave)
+        # first of all: when it cannot be made, systemd keeps the sessions for the next start
+        self._node = node = Node(settings, idle.sessions, lambda: self._lines.dropped)
         with naming("what systemd handed over cannot be used"):
             self._notifier = Notifier.from_environment(os.environ)
             left = self._from_exec or await handover.from_store(
                 systemd.listen_fds(os.environ), self._notifier
             )
-        idle = IdleTimer(settings.idle_exit, wishes.on_leave)
-        self._node = node = Node(settings, idle.sessions, lambda: self._lines.dropped)
         kept = left.usable(keep=(GRPC, KEEPER, HANDOFF))
         succession.unpack(left, kept, node.handoff)
         async with contextlib.AsyncExitStack() as stack:

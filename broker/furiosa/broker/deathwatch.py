@@ -100,12 +100,19 @@ class _Vigil:
                 with self._lock:
                     self._stopped = True
                 return
-            # A wake without a change is the owner's doing, like a change without a death. An owner that
-            # flips its word back and forth to wake us for nothing is caught by the first look that
-            # finds it flipped, and while it is not flipped we sleep.
-            for index, word in enumerate(words, start=1):
-                if index == woken or word.futex.value != word.expected:
-                    self._judge(word)
+            self._look(words, woken)
+            del (
+                words
+            )  # or the last of those that are forgotten now would stay mapped, and its file open
+
+    def _look(self, words: tuple[_Word, ...], woken: int | None) -> None:
+        """A wake without a change is the owner's doing, like a change without a death. An owner that flips
+        its word back and forth to wake us for nothing is caught by the first look that finds it flipped,
+        and while it is not flipped we sleep.
+        """
+        for index, word in enumerate(words, start=1):
+            if index == woken or word.futex.value != word.expected:
+                self._judge(word)
 
     def _judge(self, word: _Word) -> None:
         with self._lock:

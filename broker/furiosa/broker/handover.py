@@ -14,6 +14,7 @@ import fcntl
 import itertools
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -112,12 +113,21 @@ def exec_with(
     """
     with packed(handover) as parcel:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
+        # other threads, such as gRPC's, block nothing, and may take one until the kernel ends them
+        taken, taking = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        told = signal.set_wakeup_fd(taking, warn_on_full_buffer=False)
         try:
             for number in set(signals):
                 signal.pthread_kill(threading.get_ident(), number)
-            parcel.set_inheritable(True)
-            os.execve(path, arguments, {**environ, VARIABLE: f"{os.getpid()}:{parcel.fileno()}"})
+            passed = (parcel.fileno(), taken)
+            for descriptor in passed:
+                os.set_inheritable(descriptor, True)
+            variable = ":".join(map(str, (os.getpid(), *passed)))
+            os.execve(path, arguments, {**environ, VARIABLE: variable})
         finally:
+            signal.set_wakeup_fd(told)
+            for descriptor in (taken, taking):
+                os.close(descriptor)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
@@ -128,10 +138,18 @@ def release_signals() -> None:
 
 def from_environment(environ: MutableMapping[str, str]) -> Handover | None:
     """What `exec_with` left, once: the variable is removed. None: nothing, or for another process."""
-    pid, _, number = environ.pop(VARIABLE, "").partition(":")
-    if pid != str(os.getpid()) or not (number.isascii() and number.isdecimal()):
+    found = re.fullmatch(r"(\d+):(\d+):(\d+)", environ.pop(VARIABLE, ""), re.ASCII)
+    if found is None or int(found[1]) != os.getpid():
         return None
-    return unpacked(int(number))
+    _raise_again(int(found[3]))
+    return unpacked(int(found[2]))
+
+
+def _raise_again(taken: int) -> None:
+    """Signals that a thread took which ended before anybody acted on them; they wait, as those held do."""
+    with open(taken, "rb", buffering=0) as pipe:
+        for number in set(pipe.read() or b"") & HELD_SIGNALS:
+            signal.pthread_kill(threading.get_ident(), number)
 
 
 async def store(handover: Handover, notifier: Notifier) -> None:

@@ -87,10 +87,6 @@ class CardHealth:
             for transition in self._observe(npu, readings[npu], now)
         )
 
-    def is_available(self, npu: int) -> bool:
-        state = self._states.get(npu)
-        return state is None or state.taken is None
-
     def _observe(self, npu: int, reading: Reading, now: float) -> Iterator[Transition]:
         state = self._states.setdefault(npu, _State())
         fault = self._fault(reading, state.taken)

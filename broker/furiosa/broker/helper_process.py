@@ -85,13 +85,15 @@ class HelperProcess:
     async def _run_once(self, calls: asyncio.TaskGroup) -> str:
         """Until it ends; the cause."""
         ours, theirs = socket.socketpair()
-        closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        greeted = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        closed: asyncio.Future[str] = loop.create_future()
+        greeted: asyncio.Future[None] = loop.create_future()
 
         def hello(frame: pb.Frame) -> bool:
             if frame.WhichOneof("body") != "hello":
                 return False
-            greeted.set()
+            if not greeted.done():
+                greeted.set_result(None)
             return True
 
         def ended(cause: str) -> None:
@@ -114,12 +116,10 @@ class HelperProcess:
             peer.close("it cannot be started")
             raise
         try:
-            starting = asyncio.create_task(greeted.wait())
-            await asyncio.wait(
-                (starting, closed), timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            first, _ = await asyncio.wait(
+                (greeted, closed), timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
-            starting.cancel()
-            if not greeted.is_set() and not closed.done():
+            if not first:
                 return f"was not ready within {READY_SECONDS:g} s"
             if not closed.done():
                 self._ready = True

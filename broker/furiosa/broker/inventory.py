@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from furiosa.broker.devices import Card, Holder, Sensors, read_sensors
+from furiosa.broker.devices import Card, Foreign, Sensors, read_sensors
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import (
     Availability,
@@ -20,14 +20,8 @@ from furiosa.common.views import (
 )
 
 AvailabilityOf = Callable[[int], tuple[Availability, str]]  # of a card: with the reason, or ""
-Foreign = Mapping[DeviceFile, tuple[Holder, ...]]
 
-_NOBODY: Final[Foreign] = {}
 _UNREADABLE: Final = Sensors(None, None, None)
-
-
-def always_available(npu: int) -> tuple[Availability, str]:
-    return Availability.AVAILABLE, ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +40,7 @@ class Inventory:
         self,
         root: Path,
         cards: tuple[Card, ...],
-        availability: AvailabilityOf = always_available,
+        availability: AvailabilityOf,
     ) -> None:
         self._root = root
         self._availability = availability
@@ -125,7 +119,7 @@ def _core(core: int, held: Iterable[DeviceFile], usable: bool) -> CoreView:
     return CoreView(core, CoreState.AVAILABLE if usable else CoreState.UNAVAILABLE)
 
 
-def processes(leases: Iterable[LeaseView], foreign: Foreign = _NOBODY) -> tuple[ProcessView, ...]:
+def processes(leases: Iterable[LeaseView], foreign: Foreign) -> tuple[ProcessView, ...]:
     """One row for each leased file, and one for each process that holds a file without a lease.
 
     By name of the file as text, then pid.

@@ -63,6 +63,10 @@ class Files:
         os.replace(source, target)
 
 
+class OtherVersion(ValueError):
+    """Who holds what stands in a form that cannot be read here; the text says what to do."""
+
+
 class Record(msgspec.Struct, frozen=True):
     """One lease event. Times of the lease are of the monotonic clock, comparable within one boot; `at`
     is wall-clock time in seconds since the epoch, for people. `secret` is a digest, empty for none.
@@ -156,20 +160,32 @@ class Journal:
 
     def recover(self) -> tuple[Record, ...]:
         """Leases of this boot whose end was never written, oldest first; then start a new file with
-        them. Call once, first. Raises: OSError.
+        them. Call once, first. Raises: OSError; OtherVersion.
         """
-        damaged = 0
+        damaged, version = 0, VERSION
+        unread: set[str] = set()  # leases in the form of another version
         for values in _read(self._path):
             try:
                 if values is None:
                     raise ValueError("damaged")
                 if values["event"] == "opened":
-                    if values["boot"] != self._boot or values["version"] != VERSION:
+                    if values["boot"] != self._boot:
                         break  # the owners of all this are gone
+                    version = values["version"]
+                elif version != VERSION:
+                    # these two are what every version writes
+                    change = unread.discard if values["event"] == "ended" else unread.add
+                    change(values["lease"])
                 else:
                     self._note(Record.parse(values))
             except (ValueError, KeyError, TypeError, BadDeviceFile):
                 damaged += 1
+        if unread:
+            raise OtherVersion(
+                f"it has version {version}, expected {VERSION}, and {len(unread)} leases that have not "
+                "ended: start the broker that wrote it, or end the programs that have them and move "
+                "the file away"
+            )
         if damaged:
             event(log, "journal.damaged", logging.WARNING, lines=damaged, path=self._path)
         self.rewrite()

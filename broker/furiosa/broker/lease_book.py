@@ -39,10 +39,6 @@ class LeaseBook:
             for file in lease.files
         )
 
-    def lease_on(self, file: DeviceFile) -> str:
-        """The lease that has this very file; empty: none has."""
-        return next((lease.id for lease in self._table.leases if file in lease.files), "")
-
     def files_of(self, lease_id: str) -> tuple[DeviceFile, ...]:
         lease = self._table.get(lease_id)
         return () if lease is None else lease.files
@@ -51,7 +47,7 @@ class LeaseBook:
         return tuple(lease.id for lease in self._table.leases_on(npu))
 
     def has_card(self, npu: int) -> bool:
-        return any(file.npu == npu for file in self._table.files)
+        return self._table.has_card(npu)
 
     def closed(self, npu: int) -> dict[str, str]:
         """Why nothing of the card is granted, by role; empty when it is open."""

@@ -7,6 +7,7 @@ thread comes back. So there is at most one lost thread for each card, and `MOST_
 
 import asyncio
 import contextlib
+import errno
 import functools
 import logging
 import threading
@@ -15,10 +16,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from furiosa.broker.devices import Card, foreign
+from furiosa.broker.devices import Card, Foreign, foreign
 from furiosa.broker.devices.look import UNSEEN, Progress, Sight
 from furiosa.broker.health import CardHealth, Reading, Unavailable
-from furiosa.broker.inventory import Foreign, Inventory
+from furiosa.broker.inventory import Inventory
 from furiosa.broker.log import event
 from furiosa.common.clock import Clock
 from furiosa.common.names import DeviceFile
@@ -201,7 +202,10 @@ def _both(
 
 
 def _in_thread(work: Callable[[], Sight]) -> "asyncio.Future[Sight]":
-    """Not in the loop's executor: the interpreter would wait at its end for a thread that is stuck."""
+    """Not in the loop's executor: the interpreter would wait at its end for a thread that is stuck.
+
+    Raises: OSError when there is no thread to be had.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Sight] = loop.create_future()
 
@@ -223,5 +227,8 @@ def _in_thread(work: Callable[[], Sight]) -> "asyncio.Future[Sight]":
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(settle, sight, error)
 
-    threading.Thread(target=run, name="monitor", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="monitor", daemon=True).start()
+    except RuntimeError as exc:
+        raise OSError(errno.EAGAIN, str(exc)) from None
     return future

@@ -23,10 +23,10 @@ from furiosa.broker.cordons import Cordons
 from furiosa.broker.core_time import CoreTime
 from furiosa.broker.dataplane import DataPlane
 from furiosa.broker.deathwatch import DeathWatch
-from furiosa.broker.devices import Card, CounterReading, discover, read_counters
+from furiosa.broker.devices import Card, CounterReading, Foreign, discover, read_counters
 from furiosa.broker.devices.look import Looker
 from furiosa.broker.health import CardHealth, Crashes, HealthPolicy
-from furiosa.broker.inventory import Foreign, Inventory
+from furiosa.broker.inventory import Inventory
 from furiosa.broker.journal import Journal, Record, Sync
 from furiosa.broker.lease import Card as LeaseCard
 from furiosa.broker.lease import LeaseTable, Policy, Rules
@@ -106,7 +106,7 @@ class Node:
         self.crashes = Crashes()
         self.core_time = CoreTime(self._cores_of)
         with naming("workers cannot be started"):
-            self.pool = WorkerPool(_worker_settings(settings), on_death=self._worker_died)
+            self.pool = WorkerPool(worker_settings(settings), on_death=self._worker_died)
         self.metrics = Metrics(
             Gauges(
                 leases=self._lease_gauges,
@@ -129,9 +129,9 @@ class Node:
             changes=self.changes,
         )
         self.ticker = None if self.platform is None else Ticker(self.platform, self.measure)
-        self.cordons = Cordons(settings.state / "cordons.json")
+        self.cordons = Cordons(settings.state / "cordons.json", self._cordoned)
         for npu, reason in self.cordons.reasons.items():
-            self.arbiter.set_closed(npu, CORDON, reason, None)
+            self._cordoned(npu, reason)
         self.recovery = Recovery(self.arbiter, self.deaths, settings.reconnect_grace)
         self.programs = ProgramService(
             self.arbiter.book,
@@ -210,12 +210,9 @@ class Node:
 
     def tell_that_workers_end(self, cause: str) -> None:
         """Clients load their programs again when they hear it."""
-        for file, _ in self.arbiter.book.held_files():
-            if self.pool.counters(file) is not None:
-                lease_id = self.arbiter.book.lease_on(file)
-                session = self.arbiter.book.session_of(lease_id)
-                if session is not None:
-                    session.notify(WorkerDiedNotice(lease_id, file, cause))
+        for lease_id, file in self.pool.running():
+            if session := self.arbiter.book.session_of(lease_id):
+                session.notify(WorkerDiedNotice(lease_id, file, cause))
 
     def close(self) -> None:
         self.recovery.close()
@@ -267,6 +264,9 @@ class Node:
         if found != self._lease_cards:  # the first look finds what the start found
             self._lease_cards = found
             self.arbiter.set_cards(found, self.settings.recall_grace)
+
+    def _cordoned(self, npu: int, reason: str | None) -> None:
+        self.arbiter.set_closed(npu, CORDON, reason, None)
 
     def _card_judged(self, npu: int, reason: str | None) -> None:
         self.arbiter.set_closed(npu, HEALTH, reason, self.settings.recall_grace)
@@ -357,12 +357,13 @@ def _lease_card(card: Card) -> LeaseCard:
     return LeaseCard(card.index, len(card.cores), card.device_files)
 
 
-def _worker_settings(settings: BrokerSettings) -> WorkerSettings:
+def worker_settings(settings: BrokerSettings) -> WorkerSettings:
     made = WorkerSettings(
         user=settings.worker_user,
         load_timeout=settings.load_timeout,
         run_timeout=settings.run_timeout,
         request_timeout=settings.run_timeout + ANSWER_SECONDS,  # it may come in the middle of a run
+        max_enf_bytes=settings.max_program_bytes,
         cgroup=str(cgroup.delegated() or ""),
     )
     if settings.worker_memory_bytes:

@@ -177,9 +177,11 @@ class AtTurnsEnd:
 _CLASSES: Final = (  # how a cause begins, and what it counts as
     ("released", "released"),
     ("the request was cancelled", "released"),
+    ("its owner asked", "released"),
     ("its process", "died"),
     ("its owner", "died"),
     ("its connection", "disconnected"),
+    ("the broker was restarted", "disconnected"),
     ("the broker", "shutdown"),
     ("its time", "expired"),
     ("revoked", "revoked"),

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from furiosa.broker.devices import Foreign, Holder
 from furiosa.broker.grants import Grants
 from furiosa.broker.lease import Claim
 from furiosa.broker.lease.states import (
@@ -24,13 +25,17 @@ from furiosa.common.errors import (
     NotAllowed,
     UnknownDevice,
 )
+from furiosa.common.names import DeviceFile
 
 MAX_COMMAND: Final = 256  # of a holder, in errors: gRPC's trailers have room for 8 KiB in all
 
 
 class Refusals:
+    """`foreign` is to be kept up to date: who is in the way without a lease."""
+
     def __init__(self, grants: Grants) -> None:
         self._grants = grants
+        self.foreign: Foreign = {}
 
     def error(self, refused: Refused, claim: Claim) -> FuriosaError:
         spec = str(refused.spec)
@@ -46,7 +51,11 @@ class Refusals:
             case Busy(None, None):
                 return DeviceBusy(spec)
             case Busy(None, file):
-                return DeviceBusy(spec, str(file))
+                stranger = self._stranger(file)
+                if stranger is None:
+                    return DeviceBusy(spec, str(file))
+                command = stranger.command_line[:MAX_COMMAND]
+                return DeviceBusy(spec, str(file), stranger.pid, command)
             case Busy(lease, file):
                 grant = None if lease is None else self._grants.get(lease)
                 if grant is None:
@@ -66,6 +75,12 @@ class Refusals:
             case Busy(None, None):
                 return "kept for requests ahead"
             case Busy(None, file):
-                return f"{file} is open behind the broker's back"
+                stranger = self._stranger(file)
+                who = "" if stranger is None else f" by pid {stranger.pid}"
+                return f"{file} is open behind the broker's back{who}"
             case Busy(lease, file):
                 return f"{file} is held by lease {lease}"
+
+    def _stranger(self, file: DeviceFile | None) -> Holder | None:
+        """Of several, the one that `ps` shows first."""
+        return None if file is None else next(iter(self.foreign.get(file, ())), None)

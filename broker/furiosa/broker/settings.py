@@ -144,7 +144,7 @@ class BrokerSettings:
         for name, value in _file(config).items():
             if name not in fields:
                 raise BadSettings(f"{config}: unknown setting {name!r}; one of {', '.join(fields)}")
-            values[name] = _convert(fields[name], value, str(config))
+            values[name] = _convert(fields[name], value, f"{config}: {name}")
         for name, item in fields.items():
             if (text := environment.get(PREFIX + name.upper())) is not None:
                 values[name] = _convert(item, text, PREFIX + name.upper())
@@ -186,12 +186,12 @@ def _file(path: Path | None) -> Mapping[str, Any]:
 def _convert(item: "dataclasses.Field[Any]", value: Any, source: str) -> Any:
     kind: Any = item.type
     try:
+        if not isinstance(value, str):  # a file has types of its own
+            if type(value) is kind or (type(value), kind) == (int, float):
+                return kind(value)
+            raise TypeError
         if kind is bool:
-            if value in (True, False):
-                return value
-            return {"1": True, "true": True, "0": False, "false": False}[str(value).lower()]
-        if item.name == "socket_mode" and isinstance(value, str):
-            return int(value, 8)
-        return kind(value)
+            return {"1": True, "true": True, "0": False, "false": False}[value.lower()]
+        return int(value, 8) if item.name == "socket_mode" else kind(value)
     except (ValueError, TypeError, KeyError):
         raise BadSettings(f"{source} is {value!r}, expected {kind.__name__.lower()}") from None

@@ -65,6 +65,7 @@ class Notifier:
             self._socket = None
 
     def ready(self, status: str = "") -> None:
+        """`status` is what `systemctl status` shows; one line."""
         self._say("READY=1", *_status(status))
 
     def reloading(self) -> None:
@@ -73,13 +74,6 @@ class Notifier:
 
     def stopping(self) -> None:
         self._say("STOPPING=1")
-
-    def status(self, text: str) -> None:
-        """What `systemctl status` shows; one line."""
-        self._say(*_status(text))
-
-    def main_pid(self, pid: int) -> None:
-        self._say(f"MAINPID={pid}")
 
     def watchdog(self) -> None:
         self._say("WATCHDOG=1")

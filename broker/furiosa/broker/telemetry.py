@@ -52,10 +52,6 @@ class Telemetry:
         """HOST:PORT, the port being the real one, or unix:PATH."""
         return address_of(self._listener)
 
-    async def wait_ready(self) -> None:
-        """Until it serves for the first time, or has failed to. Bounded."""
-        await self._process.wait_ready()
-
     async def run(self) -> None:
         """Keep one running until cancelled."""
         await self._process.run()

@@ -1,4 +1,5 @@
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -55,6 +56,25 @@ def test_this_process_and_those_named_are_left_out(tmp_path: Path, cards: tuple[
             assert [holder.pid for holder in holders(nodes)] == [pid]
             assert holders(nodes, skip={pid}) == ()
             assert holders(nodes, enter=lambda at: at != f"pid {pid}") == ()
+
+
+def test_a_broker_without_descriptors_says_so_and_takes_nobody_for_gone(
+    tmp_path: Path, cards: tuple[Card, ...]
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    nodes = Nodes.of(tmp_path, cards)
+
+    def short(at: str) -> bool:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        return True
+
+    with holding(tmp_path / "dev/npu0pe0"):
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                holders(nodes, enter=short)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert len(holders(nodes)) == 1
 
 
 def test_a_device_node_is_known_by_its_number_under_any_name(tmp_path: Path) -> None:

@@ -86,3 +86,15 @@ def test_the_index_agrees_with_a_count_whatever_happens() -> None:
         for level, places in enumerate(cards.with_free):
             expected = [n for n, cores in enumerate(free) if len(cores) == level]
             assert [slot.place for slot in cards.at(places)] == expected
+
+
+def test_a_card_that_is_the_same_goes_on_as_it_is_at_another_place() -> None:
+    before = Cards([card(1), card(2), card(3, 4)])
+    for name in ("npu1pe0", "npu2pe0", "npu3pe0"):
+        before.take(file(name), "l")
+    before.close(before.by_npu[2], "cordon", "why")
+    after = Cards([card(0), card(1), card(2), card(3, 2)], before.by_npu)
+    assert [after.by_npu[npu] is before.by_npu[npu] for npu in (1, 2, 3)] == [True, True, False]
+    assert [(slot.place, slot.free) for slot in after.slots] == [(0, 3), (1, 2), (2, 0), (3, 3)]
+    assert after.free_cores == 5
+    assert after.with_free == [0b0100, 0b0010, 0b1001]

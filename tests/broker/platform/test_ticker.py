@@ -66,3 +66,20 @@ async def test_a_tree_that_cannot_be_written_is_named_once(
         platform.failure = failure
         await ticker.tick()
     assert caplog.messages == ["platform.not_written cause=full"] * 2
+
+
+async def test_a_broker_that_has_no_thread_for_it_shows_old_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    platform = VirtualPlatform(tmp_path, 1, machine="m")
+    platform.write()
+    ticker = Ticker(platform, lambda: {PE0: None})
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        await ticker.tick()
+    assert caplog.messages == ['platform.not_written cause="can\'t start new thread"']
+    await ticker.tick()
+    assert read_counters(tmp_path, PE0) is not None

@@ -28,7 +28,7 @@ async def test_a_card_whose_workers_do_not_end_is_not_called_drained(
         bench.arbiter,
         Tenancy(lambda: Tenants(own_uid=1000)),
         TenantsFile(None),
-        Cordons(tmp_path / "cordons.json"),
+        Cordons(tmp_path / "cordons.json", lambda npu, reason: None),
         lambda *_, **__: None,
         recall_grace=0.0,
     )

@@ -87,7 +87,7 @@ class Bench:
         )
         self.peer.resume(cast("Session", SimpleNamespace(id=7)), left)
         for pending in left.pending:
-            self.peer.repeat(pending)
+            self.peer.repeat(pending, asyncio.get_running_loop().time())
         return left
 
     async def heard(self) -> pb.Frame:

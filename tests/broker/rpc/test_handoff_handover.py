@@ -5,7 +5,8 @@ import contextlib
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ class Broker:
     def __init__(self, listener: socket.socket) -> None:
         self.listener = listener
         self.calls: list[tuple[int, int]] = []
+        self.came: list[float] = []  # when they came, as far as this broker can know
+        self.stall: Callable[[], None] = lambda: None
         methods: dict[str, Method] = {
             "Leases/Acquire": Prompt(pb.OpenQueueRequest, self._wait),
             "Leases/List": Prompt(pb.OpenQueueRequest, self._answer),
@@ -40,7 +43,9 @@ class Broker:
         self._serving: asyncio.Task[None] | None = None
 
     def _wait(self, _: object, call: Call) -> "asyncio.Future[Any]":
+        self.stall()
         self.calls.append((call.need_session().id, call.id))
+        self.came.append(time.monotonic() - call.waited)
         return asyncio.get_running_loop().create_future()
 
     def _answer(self, _: object, call: Call) -> pb.OpenQueueResponse:
@@ -131,6 +136,22 @@ async def test_calls_of_all_connections_are_made_again_in_the_order_in_which_the
     await bench.replace()
     assert bench.second.calls == bench.first.calls
     assert [number for _, number in bench.second.calls] == list(range(1, len(order) + 1))
+    for client in clients:
+        client.close()
+
+
+async def test_a_successor_that_stalls_meanwhile_does_not_change_who_has_waited_longest(
+    bench: Bench,
+) -> None:
+    clients = [await bench.client() for _ in range(3)]
+    for number, client in enumerate(clients, start=1):
+        await say(client, call(1, "Leases/Acquire"))
+        await until(lambda number=number: len(bench.first.calls) == number)  # type: ignore[misc]
+    stalls = iter((0.2, 0.0, 0.0))
+    bench.second.stall = lambda: time.sleep(next(stalls))
+    await bench.replace()
+    assert bench.second.calls == bench.first.calls
+    assert bench.second.came == sorted(bench.second.came)
     for client in clients:
         client.close()
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from furiosa.broker.tenants import BadTenants, Principal, TenantPolicy, Tenants, new_token
-from furiosa.broker.tenants.parse import MATCH, POLICY, parse
+from furiosa.broker.tenants.parse import MATCH, POLICY, BadTenants, parse
+from furiosa.broker.tenants.policy import TenantPolicy, Tenants
+from furiosa.broker.tenants.principal import Principal
+from furiosa.broker.tenants.tokens import new_token
 from furiosa.common.errors import NotAllowed
 from furiosa.common.views import Container
 

@@ -1,8 +1,9 @@
 import pytest
 
 from furiosa.broker.containers import UNKNOWN
-from furiosa.broker.tenants import Match, Principal, Tenant, TenantPolicy, Tenants, new_token
-from furiosa.broker.tenants.policy import MOST_PRIORITY
+from furiosa.broker.tenants.policy import MOST_PRIORITY, Tenant, TenantPolicy, Tenants
+from furiosa.broker.tenants.principal import Match, Principal
+from furiosa.broker.tenants.tokens import new_token
 from furiosa.common.errors import NotAllowed
 from furiosa.common.views import Container
 

@@ -3,8 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from furiosa.broker.containers import UNKNOWN
-from furiosa.broker.tenants import Match, Principal
-from furiosa.broker.tenants.principal import is_container_id, is_subject_pattern
+from furiosa.broker.tenants.principal import Match, Principal, is_container_id, is_subject_pattern
 from furiosa.common.views import Container
 
 ID, POD = "ab" * 32, "6d1a2b3c-0f0e-4111-8222-333344445555"

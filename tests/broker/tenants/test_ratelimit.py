@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from furiosa.broker.tenants import Bucket, RateLimits, TenantPolicy
-from furiosa.broker.tenants.ratelimit import MOST_BUCKETS
+from furiosa.broker.tenants.policy import TenantPolicy
+from furiosa.broker.tenants.ratelimit import MOST_BUCKETS, Bucket, RateLimits
 
 LIMITED = TenantPolicy("a", acquires_per_second=2.0, burst=3)
 

@@ -2,13 +2,14 @@
 
 from furiosa.broker.devices.counters import CounterReading, Utilisation, utilisation
 from furiosa.broker.devices.discovery import Card, Survey, discover, survey
-from furiosa.broker.devices.holders import Holder, foreign
+from furiosa.broker.devices.holders import Foreign, Holder, foreign
 from furiosa.broker.devices.node import NodeFault, NodeHeld, open_node
 from furiosa.broker.devices.sensors import Gauges, Sensors, read_counters, read_sensors
 
 __all__ = [
     "Card",
     "CounterReading",
+    "Foreign",
     "Gauges",
     "Holder",
     "NodeFault",

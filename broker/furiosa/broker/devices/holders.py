@@ -36,6 +36,9 @@ class Holder:
     device_file: DeviceFile
 
 
+Foreign = Mapping[DeviceFile, tuple[Holder, ...]]  # open files that no lease covers, and by whom
+
+
 @dataclass(frozen=True, slots=True)
 class Nodes:
     """How the device files of all cards are recognised; made anew only when the cards change."""
@@ -70,7 +73,8 @@ def holders(
 
     Without privileges only one's own processes show their descriptors. This process and those in
     `skip` are left out. Processes that end meanwhile are not there. Blocking: about 10 µs a process
-    and 2 µs a descriptor, so call it in a thread. Raises: OSError when `proc` cannot be listed.
+    and 2 µs a descriptor, so call it in a thread. Raises: OSError when `proc` cannot be listed, or the
+    broker is short of something.
     """
     if not nodes.paths and not nodes.numbers:
         return ()
@@ -82,15 +86,16 @@ def holders(
         if pid == os.getpid() or pid in skip or not enter(f"pid {pid}"):
             continue
         # a kernel thread has no descriptors, and an empty listing is the cheapest way to tell one
-        with contextlib.suppress(OSError):
+        try:
             files = set(_files(nodes, f"{proc}/{name}/fd"))
             found += [_holder(f"{proc}/{name}", pid, file) for file in files]
+        except OSError as exc:  # it has ended, or is none of our business
+            if tree.is_ours(exc):
+                raise
     return tuple(sorted(found, key=lambda holder: (str(holder.device_file), holder.pid)))
 
 
-def foreign(
-    found: Iterable[Holder], owners: Mapping[DeviceFile, Collection[int]]
-) -> Mapping[DeviceFile, tuple[Holder, ...]]:
+def foreign(found: Iterable[Holder], owners: Mapping[DeviceFile, Collection[int]]) -> Foreign:
     """Those that hold cores no lease of theirs covers, by file. PURE.
 
     `owners`: the leased files, with the pids that may use each. An owner of npu0pe0-1 may have npu0pe0

@@ -68,4 +68,6 @@ class Looker:
             if progress.enter(f"npu{card.index}")
         }
         who = holders(nodes, skip=self._skip(), enter=progress.enter)
-        return Sight(found, nodes, sensors, who)
+        # nobody can ask them, so they have not let go
+        stuck = (each for each in before.holders if f"pid {each.pid}" in progress.avoid)
+        return Sight(found, nodes, sensors, (*who, *stuck))

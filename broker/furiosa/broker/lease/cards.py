@@ -63,12 +63,15 @@ class Slot:
 class Cards:
     """The slots of all cards, found by number, and by how many of their cores are free."""
 
-    def __init__(self, cards: Iterable[Card] = ()) -> None:
+    def __init__(
+        self, cards: Iterable[Card] = (), before: Mapping[int, Slot] | None = None
+    ) -> None:
+        """`before`: slots by number; those of cards that are the same go on here as they are."""
+        known = before or {}
         ordered = sorted(cards, key=lambda card: card.npu)
-        self.slots = [Slot(card, place) for place, card in enumerate(ordered)]
+        self.slots = [_slot(known.get(card.npu), card, place) for place, card in enumerate(ordered)]
         self.by_npu = {slot.card.npu: slot for slot in self.slots}
         self.most_cores = max((slot.card.cores for slot in self.slots), default=0)
-        self.files = frozenset(file for slot in self.slots for file in slot.named)
         self.everywhere = (1 << len(self.slots)) - 1
         # by number of free cores: the places of such cards, as bits
         self.with_free = [self.everywhere] + [0] * self.most_cores
@@ -123,3 +126,11 @@ class Cards:
         self.with_free[before] ^= place
         self.with_free[after] ^= place
         self.free_cores += after - before
+
+
+def _slot(known: Slot | None, card: Card, place: int) -> Slot:
+    """With nothing counted as free."""
+    if known is None or known.card != card:
+        return Slot(card, place)
+    known.place, known.free = place, 0
+    return known

@@ -19,18 +19,32 @@ class Estate:
     def __init__(self, cards: Iterable[Card]) -> None:
         self._closed: dict[int, dict[str, str]] = {}  # reasons by role; also of cards not there
         self.foreign: frozenset[DeviceFile] = frozenset()
+        self.cards = self._pristine = Cards()
         self.renew(cards, ())
 
-    def renew(self, cards: Iterable[Card], leases: Iterable[Lease]) -> None:
-        """These are the cards from now on."""
-        self.cards = Cards(cards)
-        self._pristine = Cards(slot.card for slot in self.cards.slots)  # nothing in use
+    def renew(self, cards: Iterable[Card], leases: Iterable[Lease]) -> tuple[Lease, ...]:
+        """These are the cards from now on. Of `leases`, those on cards that are not as they were."""
+        before = self.cards.by_npu
+        self.cards = Cards(cards, before)
+        same = {npu for npu, slot in self.cards.by_npu.items() if before.get(npu) is slot}
+        # nothing in use
+        self._pristine = Cards((slot.card for slot in self.cards.slots), self._pristine.by_npu)
         for slot in self.cards.slots:
-            for role, reason in self.closed(slot.card.npu).items():
-                self.cards.close(slot, role, reason)
+            if slot.card.npu not in same:
+                for role, reason in self.closed(slot.card.npu).items():
+                    self.cards.close(slot, role, reason)
+        moved = []
         for lease in leases:
-            self.take(lease)
+            if others := [file for file in lease.files if file.npu not in same]:
+                moved.append(lease)
+                for file in others:
+                    self.cards.take(file, lease.id)
         self.mark(self.foreign)
+        return tuple(moved)
+
+    def has(self, file: DeviceFile) -> bool:
+        slot = self.cards.by_npu.get(file.npu)
+        return slot is not None and file in slot.named
 
     def take(self, lease: Lease) -> None:
         for file in lease.files:

@@ -95,9 +95,8 @@ class LeaseTable:
     def leases(self) -> tuple[Lease, ...]:
         return tuple(self._held.by_id.values())
 
-    @property
-    def files(self) -> frozenset[DeviceFile]:
-        return self._estate.cards.files
+    def has_card(self, npu: int) -> bool:
+        return npu in self._estate.cards.by_npu
 
     @property
     def waiting(self) -> int:
@@ -374,17 +373,20 @@ class LeaseTable:
     # Cards
 
     def _cards_changed(self, event: CardsChanged, now: float) -> Iterator[Effect]:
-        self._estate.renew(event.cards, self.leases)
-        for lease in self.leases:
-            gone = [file for file in lease.files if file not in self._estate.cards.files]
+        for lease in self._estate.renew(event.cards, self.leases):
+            gone = [file for file in lease.files if not self._estate.has(file)]
             if gone:
                 recalled = Recalled(lease.id, f"{gone[0]} is gone", event.grace)
                 yield from self._happens(lease, recalled, now)
         self._preemptors.plan_anew()
+        known: dict[tuple[Claim, Ordered], tuple[int, int | Refusal]] = {}
         for waiter in self._line:
             requested = waiter.requested
-            allowed = self._estate.reach(waiter.spec, requested.claim.cards)
-            hopeless = self._hopeless(requested.claim, waiter.spec, allowed)
+            kind = requested.claim, waiter.spec
+            if kind not in known:
+                allowed = self._estate.reach(waiter.spec, requested.claim.cards)
+                known[kind] = allowed, self._hopeless(requested.claim, waiter.spec, allowed)
+            allowed, hopeless = known[kind]
             if isinstance(hopeless, int):
                 self._line.replace(replace(waiter, allowed=allowed, cores=hopeless))
             else:

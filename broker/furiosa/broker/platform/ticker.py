@@ -39,7 +39,7 @@ class Ticker:
         try:
             await loop.run_in_executor(self._thread, self._platform.tick, self._readings())
             failure = ""
-        except OSError as exc:
+        except (OSError, RuntimeError) as exc:  # the latter: there is no thread to be had
             failure = str(exc)
         if failure and failure != self._failure:
             event(log, "platform.not_written", logging.ERROR, cause=failure)

@@ -67,19 +67,19 @@ class AdminService:
 
     async def cordon(self, request: pb.CordonRequest, call: Call) -> pb.CordonResponse:
         self._authorize(call, "cordon cards", npu=request.npu, reason=request.reason[:MAX_REASON])
-        self._close(request.npu, request.reason)
+        await self._close(request.npu, request.reason)
         return pb.CordonResponse()
 
     async def uncordon(self, request: pb.UncordonRequest, call: Call) -> pb.UncordonResponse:
         self._authorize(call, "uncordon cards", npu=request.npu)
         if request.npu not in self._cordons.reasons:
             self._check_card(request.npu)
-        self._cordon(request.npu, None)
+        await self._cordon(request.npu, None)
         return pb.UncordonResponse()
 
     async def drain(self, request: pb.DrainRequest, call: Call) -> pb.DrainResponse:
         self._authorize(call, "drain cards", npu=request.npu, reason=request.reason[:MAX_REASON])
-        self._close(request.npu, request.reason)
+        await self._close(request.npu, request.reason)
         grace = self._grace(request)
         leases = self._arbiter.book.leases_on(request.npu)
         endings = [e for lease in leases if (e := self._arbiter.ending(lease)) is not None]
@@ -116,16 +116,15 @@ class AdminService:
         event(log, name, pid=view.pid, uid=view.uid, tenant=tenant, **fields)
         self._audit(name, **who(view), tenant=tenant, **fields)
 
-    def _close(self, npu: int, reason: str) -> None:
+    async def _close(self, npu: int, reason: str) -> None:
         self._check_card(npu)
-        self._cordon(npu, reason[:MAX_REASON] or "taken out of service by an administrator")
+        await self._cordon(npu, reason[:MAX_REASON] or "taken out of service by an administrator")
 
-    def _cordon(self, npu: int, reason: str | None) -> None:
+    async def _cordon(self, npu: int, reason: str | None) -> None:
         try:
-            self._cordons.set(npu, reason)
+            await self._cordons.set(npu, reason)
         except OSError as exc:
             raise NotRecorded(str(exc)) from None
-        self._arbiter.set_closed(npu, CORDON, reason, None)
 
     def _check_card(self, npu: int) -> None:
         if not self._arbiter.book.has_card(npu):

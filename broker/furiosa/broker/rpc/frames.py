@@ -136,11 +136,14 @@ class Peer:
         if left.received[0]:
             self._loop.call_soon(self._received, *left.received)
 
-    def repeat(self, pending: Pending) -> None:
-        """Begin a call anew that another broker process could not finish; takes its descriptors."""
+    def repeat(self, pending: Pending, now: float) -> None:
+        """Begin a call anew that another broker process could not finish; takes its descriptors.
+
+        `now` is one moment for all calls that are repeated: it may take a while until the last of them
+        is, and they must stay in the order of what they have waited.
+        """
         message = channel.Message(b"", tuple(pending.descriptors))
-        waited = self._loop.time() - pending.since
-        self._call(pb.Frame.FromString(pending.frame), message, waited)
+        self._call(pb.Frame.FromString(pending.frame), message, now - pending.since)
 
     def close(self, cause: str) -> None:
         """No effect the second time."""

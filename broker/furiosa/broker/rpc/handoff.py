@@ -101,8 +101,9 @@ class HandoffServer:
             self._listener = listener
             pending = [(each, peer) for peer, left in self._restored() for each in left.pending]
             recover()
+            now = asyncio.get_running_loop().time()
             for each, peer in sorted(pending, key=lambda pair: pair[0].since):
-                peer.repeat(each)
+                peer.repeat(each, now)
             self._listen()
             self.serving.set()
             try:

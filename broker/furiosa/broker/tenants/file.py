@@ -42,7 +42,6 @@ class TenantsFile:
     ) -> None:
         """Raises: BadTenants; there is nothing older that could stay in force."""
         self.path = path
-        self.error: str | None = None  # what is wrong with the file, if the last one read was bad
         self._own_uid = os.geteuid() if own_uid is None else own_uid
         self._embedded = embedded
         self._on_change = on_change
@@ -86,12 +85,10 @@ class TenantsFile:
             self._read_stamp = self._seen_stamp = _stamp(path)
             try:
                 tenants = await asyncio.to_thread(self._load, path)
-            except BadTenants as exc:
-                self.error = str(exc)
+            except (BadTenants, RuntimeError) as exc:  # the latter: there is no thread to be had
                 event(log, "tenants.not_reloaded", logging.ERROR, file=path, cause=exc)
-                self._on_refusal(self.error)
-                raise
-            self.error = None
+                self._on_refusal(str(exc))
+                raise exc if isinstance(exc, BadTenants) else BadTenants([str(exc)]) from None
             self.current = tenants
             event(log, "tenants.reloaded", file=path, tenants=len(tenants.names))
             self._on_change(tenants)

@@ -8,8 +8,7 @@ import asyncio
 import itertools
 import logging
 import os
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -84,9 +83,7 @@ class WorkerPool:
         self._leases: dict[str, _Lease] = {}
         self._by_file: dict[DeviceFile, Worker] = {}
         self._arena_bytes = 0  # of all queues
-        self._died: set[DeviceFile] = set()  # whose worker nobody has started again yet
-        self._restarts: Counter[DeviceFile] = Counter()
-        self._lacks: tuple[str, ...] = ()  # as last logged
+        self.lacks: tuple[str, ...] = ()  # as last logged
         self._draining = False
 
     async def start(self) -> None:
@@ -251,26 +248,20 @@ class WorkerPool:
             for worker in lease.workers.values():
                 worker.end(lease.failure)
 
+    def running(self) -> tuple[tuple[str, DeviceFile], ...]:
+        """Lease and device file of each worker."""
+        return tuple((lease.id, file) for lease in self._leases.values() for file in lease.workers)
+
     def counters(self, file: DeviceFile) -> Counters | None:
         """What the file's worker measured since it started; None when there is no worker."""
         worker = self._by_file.get(file)
         return None if worker is None else worker.counters()
 
-    @property
-    def restarts(self) -> Mapping[DeviceFile, int]:
-        """How often a worker was started in place of one that died, by device file."""
-        return self._restarts
-
-    @property
-    def lacks(self) -> tuple[str, ...]:
-        """What of their confinement workers could not have here, as the newest of them found."""
-        return self._lacks
-
     async def _ready(self, workers: Sequence[Worker]) -> None:
         await _all([worker.ready for worker in workers])
         for worker in workers:
-            if worker.lacks != self._lacks:  # most likely the same for all: said once
-                self._lacks = worker.lacks
+            if worker.lacks != self.lacks:  # most likely the same for all: said once
+                self.lacks = worker.lacks
                 event(
                     _log, "worker.lacks", logging.WARNING, what=", ".join(worker.lacks) or "nothing"
                 )
@@ -297,9 +288,6 @@ class WorkerPool:
             )
             lease.workers[file] = worker
             self._by_file[file] = worker
-            if file in self._died:
-                self._died.remove(file)
-                self._restarts[file] += 1
         return worker
 
     def _placed(self, file: DeviceFile) -> tuple[int, ...]:
@@ -329,7 +317,6 @@ class WorkerPool:
             for on_stopped in lease.on_stopped:
                 on_stopped()
         if cause is not None:
-            self._died.add(file)
             self._on_death(lease.id, file, cause)
 
 
