@@ -89,7 +89,7 @@ def test_leases_in_the_form_of_another_version_are_neither_read_nor_lost(
     written(path, a_record("granted", "l1"), a_record("granted", "l2"), a_record("ended", "l2"))
     monkeypatch.undo()
     before = path.read_bytes()
-    with pytest.raises(OtherVersion, match="has version 2, expected 3, and 1 leases that have not"):
+    with pytest.raises(OtherVersion, match=r"has version 2, expected 3, and open leases \(1\)"):
         Journal(path, boot=BOOT).recover()
     assert path.read_bytes() == before
 

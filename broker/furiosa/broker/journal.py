@@ -182,9 +182,8 @@ class Journal:
                 damaged += 1
         if unread:
             raise OtherVersion(
-                f"it has version {version}, expected {VERSION}, and {len(unread)} leases that have not "
-                "ended: start the broker that wrote it, or end the programs that have them and move "
-                "the file away"
+                f"it has version {version}, expected {VERSION}, and open leases ({len(unread)}): start "
+                "the broker that wrote it, or end the programs that have them and move the file away"
             )
         if damaged:
             event(log, "journal.damaged", logging.WARNING, lines=damaged, path=self._path)
