@@ -105,6 +105,17 @@ def test_another_version_that_left_no_lease_is_followed_by_this_one(
     assert recovered(path) == ("l2",)
 
 
+def test_leases_of_another_boot_stop_nobody_in_whatever_form(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("furiosa.broker.journal.VERSION", 2)
+    written(path, a_record("granted", "l1"))
+    monkeypatch.undo()
+    journal = Journal(path, boot="another boot")
+    assert journal.recover() == ()
+    journal.close()
+
+
 def test_no_lease_outlives_a_reboot(path: Path) -> None:
     written(path, a_record("granted", "l1"))
     journal = Journal(path, boot="another boot")

@@ -31,7 +31,7 @@ def assert_equal(left: Distribution, right: Distribution) -> None:
     np.testing.assert_array_equal(left.counts, right.counts)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(ANY_FLOATS, min_size=1, max_size=6))
 def test_order_and_portions_do_not_matter(parts: list[Floats]) -> None:
     once = histogram(np.concatenate(parts))
@@ -39,7 +39,7 @@ def test_order_and_portions_do_not_matter(parts: list[Floats]) -> None:
     assert_equal(histogram(*parts[::-1]), once)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(ANY_FLOATS)
 def test_bins_count_what_lies_in_them(values: Floats) -> None:
     found = histogram(values)

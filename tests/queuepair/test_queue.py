@@ -100,7 +100,7 @@ def test_tensors_written_by_one_end_are_read_by_the_other(ends: Ends) -> None:
     assert len(client.arena) == GEOMETRY.arena_bytes
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.sampled_from([1, 2, 8]))
 def test_any_interleaving_delivers_each_record_once_and_in_order(
     data: st.DataObject, depth: int
@@ -331,7 +331,7 @@ def test_a_run_cannot_end_twice(ends: Ends) -> None:
 
 
 @given(st.binary(min_size=64, max_size=64), st.integers(0, (1 << 64) - 2))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_random_submissions_never_do_more_than_break_the_queue(record: bytes, rung: int) -> None:
     with both_ends(GEOMETRY) as (client, worker):
         scribble(client, PAGE, record)

@@ -259,7 +259,7 @@ class History:
 
 
 @given(st.data(), st.sampled_from(Policy))
-@settings(max_examples=60, stateful_step_count=1, deadline=None)
+@settings(max_examples=60, stateful_step_count=1)
 def test_short_histories_agree_with_the_brute_force(data: st.DataObject, policy: Policy) -> None:
     def choose(options: Sequence[object]) -> object:
         return options[data.draw(st.integers(0, len(options) - 1))]
