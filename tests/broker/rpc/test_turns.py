@@ -1,5 +1,6 @@
 """Whose turn it is: one call of each, however many each has."""
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -57,7 +58,11 @@ async def test_a_call_that_comes_alone_is_taken_at_once() -> None:
     assert order == ["a"]
 
 
-async def test_what_a_call_makes_ready_waits_for_its_turn() -> None:
+async def test_what_a_call_makes_ready_waits_for_its_turn_however_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = itertools.count(1000)
+    monkeypatch.setattr(turns_module, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     turns, order = Turns(), list[str]()
 
     def nested() -> bool:

@@ -4,6 +4,7 @@ So a client that sends as fast as it can delays another by one call of its own, 
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -24,11 +25,9 @@ class Turns:
 
     def ready(self, who: Hashable, take: Take) -> None:
         """`take` is called now or soon, until it returns False."""
-        if not self._waiting and time.monotonic() - self._taken_at > ALONE_SECONDS:
-            more = take()
-            self._taken_at = time.monotonic()
-            if not more:
-                return
+        alone = not self._waiting and time.monotonic() - self._taken_at > ALONE_SECONDS
+        if alone and not self._take(take):
+            return
         self._waiting.setdefault(who, deque()).append(take)
         self._schedule()
 
@@ -44,10 +43,16 @@ class Turns:
         who = next(iter(self._waiting))
         takes = self._waiting.pop(who)
         take = takes.popleft()
-        if take():
+        if self._take(take):
             takes.append(take)
         if takes:
             self._waiting[who] = takes  # behind the others
         if self._waiting:
             self._schedule()
-        self._taken_at = time.monotonic()
+
+    def _take(self, take: Take) -> bool:
+        self._taken_at = math.inf  # what this one makes ready has to wait for its turn
+        try:
+            return take()
+        finally:
+            self._taken_at = time.monotonic()
