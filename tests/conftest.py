@@ -1,6 +1,7 @@
 import os
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports onnxruntime
+os.environ.setdefault("FC_CACHE_ENABLED", "0")  # no test writes into the cache of whoever runs it
 
 from hypothesis import HealthCheck, settings
 

@@ -17,8 +17,16 @@ from support import models
 
 
 @pytest.fixture
-def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the command keeps results; not made yet."""
+    return tmp_path_factory.mktemp("home") / "cache"
+
+
+@pytest.fixture
+def source(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FC_CACHE_ENABLED", "1")
+    monkeypatch.setenv("FC_CACHE_STORE_URL", str(cache))
     model = models.quantized(models.residual_cnn())
     Path("model.onnx").write_bytes(model.SerializeToString())
     return "model.onnx"
@@ -52,6 +60,62 @@ def test_verbose_tells_the_steps(source: str, capsys: pytest.CaptureFixture[str]
     assert "absorb-qdq took " in capsys.readouterr().err
     assert main([source]) == ExitCode.OK
     assert "absorb-qdq took " not in capsys.readouterr().err
+
+
+def test_the_second_time_the_result_comes_from_the_cache(
+    source: str, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([source, "-o", "a.enf"]) == ExitCode.OK
+    assert len(list(cache.iterdir())) == 1
+    capsys.readouterr()
+    assert main([source, "-o", "b.enf"]) == ExitCode.OK
+    finished, saved = capsys.readouterr().err.splitlines()
+    assert finished.startswith("✨  Finished in ")
+    assert saved == "The output has been saved to b.enf"
+    assert Path("b.enf").read_bytes() == Path("a.enf").read_bytes()
+
+
+def test_no_cache_neither_reads_nor_writes_it(
+    source: str, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FC_CACHE_LIFETIME", "nonsense")  # not even looked at
+    assert main([source, "--no-cache"]) == ExitCode.OK
+    assert not cache.exists()
+    monkeypatch.delenv("FC_CACHE_LIFETIME")
+    assert main([source]) == ExitCode.OK
+    capsys.readouterr()
+    assert main([source, "--no-cache"]) == ExitCode.OK
+    assert "Compiling from onnx to dfg" in capsys.readouterr().err
+
+
+def test_verbose_compiles_though_there_is_a_result(
+    source: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([source]) == ExitCode.OK
+    assert main([source, "-v"]) == ExitCode.OK
+    assert "absorb-qdq took " in capsys.readouterr().err
+
+
+def test_a_cache_that_cannot_be_used_is_a_warning(
+    source: str, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache.mkdir()
+    cache.chmod(0o777)
+    assert main([source]) == ExitCode.OK
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first == (
+        f"WARNING: the compiler cache is not used: {cache} can be written to by others (mode 777), "
+        "so programs in it are not trusted"
+    )
+
+
+def test_a_wrong_setting_of_the_cache_is_an_error(
+    source: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FC_CACHE_LIFETIME", "soon")
+    assert failed([source], capsys) == (
+        "ERROR: FC_CACHE_LIFETIME: expected a whole number of seconds, found 'soon'"
+    )
 
 
 def failed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

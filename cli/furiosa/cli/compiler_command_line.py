@@ -1,4 +1,4 @@
-"""The command line of `furiosa-compiler`: an ONNX model in, a program for the NPU out.
+"""The command line of `furiosa-compiler`: an ONNX or TensorFlow Lite model in, a program for the NPU out.
 
 Progress and errors go to stderr. Source: command reference 3 (options, help line, progress).
 """
@@ -13,8 +13,9 @@ from pathlib import Path
 
 from furiosa.cli.exitcodes import ExitCode
 from furiosa.cli.terminal import Terminal
-from furiosa.compiler import CompileError, CompilerOptions, PrintProgress, compile
+from furiosa.compiler import CompileError, CompilerOptions, PrintProgress
 from furiosa.compiler.options import IRS, MAX_MODEL_BYTES
+from furiosa.tools.compiler.cache import compile_cached, open_results
 
 
 def _headline() -> str:
@@ -28,7 +29,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="furiosa-compiler", allow_abbrev=False)
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="ONNX model")
+    parser.add_argument("source", metavar="SOURCE", type=Path, help="ONNX or TensorFlow Lite model")
     parser.add_argument(
         "-o",
         "--output",
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         help="warboy (1 PE) or warboy-2pe (2 PEs fused) (default: warboy-2pe)",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="show details of the compile")
+    parser.add_argument("--no-cache", action="store_true", help="do not use the result cache")
     parser.add_argument("-V", "--version", action="version", version=_headline())
     return parser
 
@@ -94,8 +96,12 @@ def _run(args: argparse.Namespace, terminal: Terminal) -> None:
         raise PermissionError(f"{output.parent} is no folder that can be written to")
     with args.source.open("rb") as file:
         model = file.read(MAX_MODEL_BYTES + 1)
-    with _details(args.verbose, terminal):
-        result = compile(model, options, PrintProgress(terminal.err))
+    results = None if args.no_cache else open_results(os.environ)
+    progress = PrintProgress(terminal.err)
+    with _details(args.verbose, terminal), _warnings(terminal):
+        # who asks for details of the compile is not served with what was compiled before
+        is_reused = not args.verbose
+        result = compile_cached(model, options, progress, results=results, is_reused=is_reused)
     save(output, result)
     terminal.say(f"The output has been saved to {output}")
 
@@ -113,6 +119,19 @@ def _details(wanted: bool, terminal: Terminal) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
+
+
+@contextlib.contextmanager
+def _warnings(terminal: Terminal) -> Iterator[None]:
+    """What the cache warns of, on stderr."""
+    log = logging.getLogger("furiosa.tools.compiler")
+    handler = logging.StreamHandler(terminal.err)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def save(path: Path, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""`furiosa-compiler`: an ONNX model in, a program for the NPU out."""
+"""`furiosa-compiler`: an ONNX or TensorFlow Lite model in, a program for the NPU out."""
 
 import sys
 from typing import TYPE_CHECKING

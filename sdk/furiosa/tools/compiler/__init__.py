@@ -1,0 +1,1 @@
+"""The compiler with everything around it that is not pure."""
