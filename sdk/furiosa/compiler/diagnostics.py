@@ -48,7 +48,7 @@ class InvalidFormat(CompileError):
     code = 4
     summary = "Invalid format"
     found: str
-    hint: str = "give an ONNX model"
+    hint: str = "give an ONNX or TensorFlow Lite model"
 
     def __str__(self) -> str:
         return f"{self.found}; {self.hint}"

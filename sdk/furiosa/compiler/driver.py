@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from furiosa.common.clock import Clock
+from furiosa.compiler.frontend import ImportTflite, is_tflite
 from furiosa.compiler.infra import Instrument, PassResult, Stage, Step
 from furiosa.compiler.instruments import LogSteps, Verify
 from furiosa.compiler.options import IRS as NAMES
@@ -25,15 +26,16 @@ def compile(
     *,
     clock: Clock = time.perf_counter,
 ) -> bytes:
-    """Compile the bytes of an ONNX model to an ENF program, or to the text of `options.target_ir`.
+    """Compile the bytes of an ONNX or TensorFlow Lite model to an ENF program or the text of an IR.
 
-    The same model, options and version give the same bytes; nothing else is read.
+    `options.target_ir` says which. The same model, options and version give the same bytes; nothing
+    else is read.
     Raises: CompileError.
     """
     options = options or CompilerOptions()
     progress = progress or SilentProgress()
     instruments: tuple[Instrument, ...] = (Verify({ir.type: ir for ir in IRS}), LogSteps())
-    stages = STAGES[: NAMES.index(options.target_ir) + 1]
+    stages = _stages(model)[: NAMES.index(options.target_ir) + 1]
     graph: Any = model
     start = clock()
     for index, stage in enumerate(stages, 1):
@@ -46,6 +48,14 @@ def compile(
         assert isinstance(graph, bytes)
         return graph
     return _PRINT[options.target_ir](graph).encode()
+
+
+def _stages(model: bytes) -> tuple[Stage, ...]:
+    """The pipeline, which begins with ONNX, with the frontend for this model."""
+    if not is_tflite(model):
+        return STAGES
+    first, *others = STAGES
+    return Stage("tflite", first.target, (Step(ImportTflite()), *first.steps[1:])), *others
 
 
 def _stage(

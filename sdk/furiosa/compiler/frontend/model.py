@@ -29,8 +29,6 @@ def read_model(data: bytes) -> onnx.ModelProto:
         raise InvalidFormat(
             f"the model has {len(data)} bytes", f"models of up to {MAX_MODEL_BYTES} bytes are taken"
         )
-    if data[4:8] == b"TFL3":
-        raise InvalidFormat("this is a TensorFlow Lite model", "convert it to ONNX")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)

@@ -1,0 +1,1 @@
+"""TensorFlow Lite to dfg. The only place that imports the package tflite."""
