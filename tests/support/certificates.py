@@ -11,6 +11,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _DAY = datetime.timedelta(days=1)
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 _ATTRIBUTES = {"CN": NameOID.COMMON_NAME, "O": NameOID.ORGANIZATION_NAME}
 
 
@@ -31,7 +42,14 @@ class Authority:
         self._name = _name(f"CN={name}")
         builder = _builder(self._name, self._name, self._key.public_key())
         usage = x509.BasicConstraints(ca=True, path_length=0)
-        certificate = builder.add_extension(usage, critical=True).sign(self._key, hashes.SHA256())
+        # Python 3.13 insists on identifiers. Source: RFC 5280, 4.2.1.1 and 4.2.1.2
+        identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        certificate = (
+            builder.add_extension(usage, critical=True)
+            .add_extension(_SIGNS, critical=True)
+            .add_extension(identifier, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
         self.path = folder / f"{name}.pem".replace(" ", "-")
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
@@ -54,8 +72,11 @@ class Authority:
     ) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(subject), self._name, key.public_key(), expired=expired)
-        certificate = builder.add_extension(extension, critical=False).sign(
-            self._key, hashes.SHA256()
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        certificate = (
+            builder.add_extension(extension, critical=False)
+            .add_extension(signer, critical=False)
+            .sign(self._key, hashes.SHA256())
         )
         issued = Issued(self._folder / f"{file}.pem", self._folder / f"{file}.key")
         issued.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
