@@ -177,7 +177,37 @@ def test_what_is_not_per_channel_stays(shape: tuple[int, ...]) -> None:
 def test_a_layer_somebody_else_reads_is_left_alone() -> None:
     net = Builder()
     x = net.conv(net.input("x", [1, 3, 4, 4]), 3, 4)
-    optimized(net.model(net.batch_norm(x, 4), x), ["Conv", "BatchNormalization"])
+    optimized(net.model(net.node("Mul", x, net.random(4, 1, 1)), x), ["Conv", "Mul"])
+
+
+def test_batch_normalization_that_no_layer_takes_in_becomes_a_depthwise_conv() -> None:
+    net = Builder()
+    x = net.batch_norm(net.node("Relu", net.input("x", [2, 4, 3, 3])), 4)
+    x = net.node("Add", net.node("Mul", x, net.random(4, 1, 1)), net.random(4, 1, 1))
+    (conv,) = optimized(net.model(x), ["Relu", "Conv"]).graph.node[1:]
+    assert {a.name: onnx.helper.get_attribute_value(a) for a in conv.attribute} == {
+        "group": 4,
+        "kernel_shape": [1, 1],
+    }
+
+
+def test_batch_normalization_of_a_layer_with_other_readers_becomes_one_of_its_own() -> None:
+    net = Builder()
+    x = net.conv(net.input("x", [1, 3, 4, 4]), 3, 4)
+    optimized(net.model(net.batch_norm(x, 4), x), ["Conv", "Conv"])
+
+
+def test_batch_normalization_of_a_matrix_stays() -> None:
+    net = Builder()
+    optimized(net.model(net.batch_norm(net.input("x", [2, 4]), 4)), ["BatchNormalization"])
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, []), (2, ["Add"]), (4, ["Add"] * 3)])
+def test_a_sum_becomes_additions(count: int, expected: list[str]) -> None:
+    net = Builder()
+    operands = [net.input(f"x{i}", [1, 3] if i else [2, 3]) for i in range(count)]
+    total = net.node("Sum", *operands, name="total")
+    optimized(net.model(net.node("Sigmoid", total)), [*expected, "Sigmoid"])
 
 
 def test_two_layers_with_one_weight_fold_apart() -> None:

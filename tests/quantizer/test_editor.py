@@ -98,11 +98,13 @@ def test_the_last_wish_counts_and_leaves_no_trace(model: ModelProto) -> None:
 
 def test_what_the_editor_refuses(model: ModelProto) -> None:
     editor = ModelEditor(model)
-    with pytest.raises(ValueError, match="pure input tensor named 'c0'"):
+    with pytest.raises(ValueError, match=r"^Could find a pure input tensor named 'c0'\.$"):
         editor.convert_input_type("c0", TensorType.UINT8)
-    with pytest.raises(ValueError, match="convert_input_type does not support INT8 yet"):
+    with pytest.raises(
+        ValueError, match=r"^ModelEditor\.convert_input_type does not support INT8 yet\.$"
+    ):
         editor.convert_input_type("x", TensorType.INT8)
-    with pytest.raises(ValueError, match="Could not find an output tensor named 'x'"):
+    with pytest.raises(ValueError, match=r"^Could not find an output tensor named 'x'\.$"):
         editor.convert_output_type("x", TensorType.INT8)
     with pytest.raises(ValueError, match="the range of tensor 'y' is no range"):
         editor.convert_output_type("y", TensorType.INT8, (1, 0))
@@ -111,7 +113,7 @@ def test_what_the_editor_refuses(model: ModelProto) -> None:
 
 def test_a_float_output_cannot_become_integer() -> None:
     net = Builder()
-    y = net.node("Sigmoid", net.conv(net.input("x", [1, 3, 6, 6]), 3, 4), result="y")
+    y = net.node("Abs", net.conv(net.input("x", [1, 3, 6, 6]), 3, 4), result="y")
     model = net.model(y)
     ModelEditor(model).convert_output_type("y", TensorType.INT8)
     with pytest.raises(ValueError, match="tensor 'y' cannot become integer: it is not quantised"):

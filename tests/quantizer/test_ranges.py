@@ -11,8 +11,9 @@ import pytest
 from furiosa.quantizer import CalibrationMethod as Method
 from furiosa.quantizer.divergence import Divergence
 from furiosa.quantizer.histogram import Distribution, Extremes, Histogram
-from furiosa.quantizer.qparams import activation_parameters
+from furiosa.quantizer.qparams import Doubles, activation_parameters
 from furiosa.quantizer.ranges import range_of
+from furiosa.quantizer.search import least_cost
 from furiosa.quantizer.squared_error import SquaredError
 
 Floats = npt.NDArray[np.float32]
@@ -40,12 +41,23 @@ def _lopsided(rng: np.random.Generator) -> npt.NDArray[np.float64]:
     return np.concatenate([-rng.exponential(0.2, 10_000), rng.exponential(2, 10_000)])
 
 
+def _student(rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    return rng.standard_t(2, 20_000)
+
+
+def _lognormal(rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Both signs; the positive values are the wider ones."""
+    return np.where(rng.random(20_000) < 0.3, -0.4, 1) * rng.lognormal(0, 1.5, 20_000)
+
+
 SHAPES: dict[str, Callable[[np.random.Generator], npt.NDArray[np.float64]]] = {
     "normal": _normal,
     "heavy": _heavy,
     "outlier": _outlier,
     "after relu": _after_relu,
     "lopsided": _lopsided,
+    "student": _student,
+    "lognormal": _lognormal,
 }
 
 
@@ -64,6 +76,14 @@ def squared_error(values: Floats, low: float, high: float) -> float:
     scale, zero_point = activation_parameters(low, high)
     stored = np.clip(np.rint(values / scale) + zero_point, -128, 127)
     return float(np.mean(((stored - zero_point) * scale.astype(float) - values) ** 2))
+
+
+def noise_to_signal(values: Floats, low: float, high: float) -> float:
+    """Power of the error in shares of the quantised values' power."""
+    scale, zero_point = activation_parameters(low, high)
+    stored = np.clip(np.rint(values / scale) + zero_point, -128, 127)
+    real = (stored - zero_point) * scale.astype(float)
+    return float(np.mean((real - values) ** 2) / np.mean(real**2))
 
 
 def symmetric_range(values: Floats, high: float) -> tuple[float, float]:
@@ -156,30 +176,68 @@ def assert_share_below(values: Floats, end: float, share: float, width: float) -
 def test_the_error_is_that_of_quantising_every_value(name: str) -> None:
     values = sample(name)
     ends = np.array([(-1.0, 1.0), (-3.0, 4.0), (0.0, 2.0), (-0.1, 30.0), (-60.0, 60.0)])
-    expected = [squared_error(values, low, high) for low, high in ends]
-    found = SquaredError(histogram(values))(ends[:, 0], ends[:, 1])
-    np.testing.assert_allclose(found, expected, rtol=0.02)
+    error = SquaredError(histogram(values))
+    for found, criterion in ((error.mean, squared_error), (error.noise_to_signal, noise_to_signal)):
+        expected = [criterion(values, low, high) for low, high in ends]
+        np.testing.assert_allclose(found(ends[:, 0], ends[:, 1]), expected, rtol=0.02)
 
 
-@pytest.mark.parametrize("method", [Method.MSE_SYM, Method.SQNR_SYM])
+def test_a_range_that_leaves_nothing_of_the_signal_is_the_worst() -> None:
+    error = SquaredError(histogram(np.full(10, 0.1, np.float32)))
+    assert error.noise_to_signal(np.zeros(1), np.full(1, 1000.0)) == np.inf
+
+
+def test_values_that_are_all_zero_have_no_noise() -> None:
+    error = SquaredError(histogram(np.zeros(10, np.float32)))
+    assert error.noise_to_signal(np.zeros(1), np.ones(1)) == 0
+
+
+CRITERIA = {"MSE": squared_error, "SQNR": noise_to_signal}
+
+
+@pytest.mark.parametrize("kind", CRITERIA)
 @pytest.mark.parametrize("name", SHAPES)
-def test_symmetric_error_is_the_least_there_is(name: str, method: Method) -> None:
-    values = sample(name)
-    tried = np.abs(values).max() * np.linspace(0.01, 1, 400)
-    least = min(squared_error(values, *symmetric_range(values, high)) for high in tried)
-    assert squared_error(values, *range_of(histogram(values), method)) <= 1.01 * least
+def test_a_symmetric_range_is_the_best_by_its_criterion(name: str, kind: str) -> None:
+    values, criterion = sample(name), CRITERIA[kind]
+    tried = np.abs(values).max() * np.linspace(0.01, 1, 200)
+    least = min(criterion(values, *symmetric_range(values, high)) for high in tried)
+    found = range_of(histogram(values), Method[f"{kind}_SYM"])
+    assert criterion(values, *found) <= 1.01 * least
 
 
-@pytest.mark.parametrize("method", [Method.MSE_ASYM, Method.SQNR_ASYM])
+@pytest.mark.parametrize("kind", CRITERIA)
 @pytest.mark.parametrize("name", SHAPES)
-def test_asymmetric_error_is_the_least_there_is(name: str, method: Method) -> None:
-    values = sample(name)
+def test_an_asymmetric_range_is_the_best_by_its_criterion(name: str, kind: str) -> None:
+    values, criterion = sample(name), CRITERIA[kind]
     least = min(
-        squared_error(values, low, high)
-        for low in min(values.min(), 0) * np.linspace(0.05, 1, 30)
-        for high in values.max() * np.linspace(0.05, 1, 30)
+        criterion(values, low, high)
+        for low in min(values.min(), 0) * np.linspace(0.05, 1, 20)
+        for high in values.max() * np.linspace(0.05, 1, 20)
     )
-    assert squared_error(values, *range_of(histogram(values), method)) <= 1.01 * least
+    assert criterion(values, *range_of(histogram(values), Method[f"{kind}_ASYM"])) <= 1.01 * least
+
+
+@pytest.mark.parametrize("name", ["student", "heavy", "outlier"])
+@pytest.mark.parametrize("kind", ["ASYM", "SYM"])
+def test_error_and_noise_ratio_ask_for_different_ranges(name: str, kind: str) -> None:
+    values = sample(name)
+    by_error = range_of(histogram(values), Method[f"MSE_{kind}"])
+    by_noise = range_of(histogram(values), Method[f"SQNR_{kind}"])
+    assert by_noise[1] > 1.004 * by_error[1]
+    assert squared_error(values, *by_error) < squared_error(values, *by_noise)
+    assert noise_to_signal(values, *by_noise) < noise_to_signal(values, *by_error)
+
+
+# the search
+
+
+def test_ranges_that_are_impossible_tie_with_none() -> None:
+    def cost(lows: Doubles, highs: Doubles) -> Doubles:
+        return np.where(highs < 0.5, np.inf, highs)
+
+    low, high = least_cost(cost, 0.0, 1.0, lambda candidates: candidates)
+    assert low == 0
+    assert high == pytest.approx(0.5, abs=1e-3)
 
 
 # entropy
@@ -247,6 +305,53 @@ def test_symmetric_entropy_finds_the_least_divergence(name: str) -> None:
     low = 0.0 if values.min() >= 0 else -high
     (found,) = cost(np.array([low]), np.array([high]))
     assert found <= 1.1 * max(costs.min(), 1e-4)
+
+
+SPIKES = {"at the greatest value": 6.0, "inside": 0.7, "below the bulk": -2.5}
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+@pytest.mark.parametrize("place", SPIKES)
+def test_one_frequent_value_changes_nothing_for_entropy(place: str, share: float) -> None:
+    bulk = np.random.default_rng(4).normal(0, 1, 20_000).astype(np.float32)
+    bulk = np.clip(bulk, -6, 6)
+    count = int(len(bulk) * share / (1 - share))
+    spiked = np.append(bulk, np.full(count, SPIKES[place], np.float32))
+    for method in (Method.ENTROPY_ASYM, Method.ENTROPY_SYM):
+        low, high = range_of(histogram(spiked), method)
+        without = range_of(histogram(np.append(bulk, np.float32(SPIKES[place]))), method)
+        assert low <= min(SPIKES[place], 0)
+        assert high >= SPIKES[place]
+        assert low <= 0.85 * without[0]
+        assert high >= 0.85 * min(without[1], np.abs(bulk).max())
+
+
+def test_a_spike_that_jitters_is_one_too() -> None:
+    rng = np.random.default_rng(4)
+    bulk = rng.normal(0, 1, 20_000)
+    spike = 1.0 + rng.normal(0, 1e-6, 20_000)  # 1 is an edge between two bins
+    low, high = range_of(histogram(np.append(bulk, spike).astype(np.float32)), Method.ENTROPY_ASYM)
+    assert low < 0.75 * bulk.min()
+    assert high > 0.75 * bulk.max()
+
+
+def test_a_range_that_clips_a_spike_costs_dearly() -> None:
+    values = np.append(sample("normal"), np.full(5_000, 4.0, np.float32))
+    cost = Divergence(histogram(values))
+    clips, keeps = cost(-cost.snap(np.array([3.0]))[[0, 0]], cost.snap(np.array([4.6, 3.9]))[::-1])
+    assert clips > keeps + 0.3
+
+
+def test_a_pixel_s_levels_are_all_kept() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, 50_000).astype(np.float32) / np.float32(255)
+    assert range_of(histogram(pixels), Method.ENTROPY_ASYM) == (0, 1)
+
+
+def test_the_densest_bin_next_to_zero_is_no_spike() -> None:
+    """Half the values lie in the first of 32,768 bins, and yet all of them differ."""
+    values = np.random.default_rng(0).lognormal(0, 2.5, 50_000).astype(np.float32)
+    found = range_of(histogram(values), Method.ENTROPY_ASYM)
+    assert 0.01 * values.max() < found[1] < 0.05 * values.max()
 
 
 # what clips and what does not

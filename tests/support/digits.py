@@ -36,10 +36,15 @@ def held_out_labels() -> npt.NDArray[np.int64]:
 
 
 @cache
+def calibration_images() -> Images:
+    return _images("calibration_images")
+
+
+@cache
 def int8_model() -> bytes:
     model = optimize_model(onnx.load(FLOAT_MODEL))
     calibrator = Calibrator(model, CalibrationMethod.MIN_MAX_ASYM)
-    calibrator.collect_data([[image] for image in _images("calibration_images")])
+    calibrator.collect_data([image] for image in calibration_images())
     return quantize(model, calibrator.compute_range())
 
 

@@ -7,15 +7,28 @@ what an operator computes.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
 Array = npt.NDArray[Any]
+
+CONTRIB: Final = "com.microsoft"  # operators of onnxruntime's own
+
+_LARGEST_VALUE: Final = 1024  # elements: no larger constant says anything about a shape
 
 
 class Graph:
@@ -70,11 +83,28 @@ class Graph:
 
         Raises: ValueError when the shapes contradict each other.
         """
+        constants = self.constants
+        large = {n: t for n, t in constants.items() if math.prod(t.dims) > _LARGEST_VALUE}
+        self.constants = {n: t for n, t in constants.items() if n not in large}
+        model = self.to_model()
+        model.graph.input.extend(
+            helper.make_tensor_value_info(name, tensor.data_type, tensor.dims)
+            for name, tensor in large.items()
+        )
+        gelus = [n for n in model.graph.node if (n.domain, n.op_type) == (CONTRIB, "Gelu")]
+        outputs = {node.output[0] for node in gelus}
+        for node in gelus:  # onnx knows no contrib operator, but one with the same shapes
+            node.domain, node.op_type = "", "Erf"
         try:
-            self.frame = onnx.shape_inference.infer_shapes(self.to_model(), data_prop=True)
+            self.frame = onnx.shape_inference.infer_shapes(model, data_prop=True)
         except onnx.shape_inference.InferenceError as error:
             raise ValueError(f"the shapes of the model are inconsistent: {error}") from error
+        for node in self.frame.graph.node:
+            if node.output[0] in outputs:
+                node.domain, node.op_type = CONTRIB, "Gelu"
         self._take()
+        self.constants = constants
+        self.inputs = [i for i in self.inputs if i.name not in large]
 
     # who makes and reads a value
 

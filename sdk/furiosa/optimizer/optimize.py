@@ -7,7 +7,9 @@ from onnx import ModelProto
 
 from furiosa.optimizer import opset, source
 from furiosa.optimizer.graph import Graph
+from furiosa.optimizer.rewrites.expand_batch_norm import expand_batch_norm
 from furiosa.optimizer.rewrites.expand_prelu import expand_prelu
+from furiosa.optimizer.rewrites.expand_sum import expand_sum
 from furiosa.optimizer.rewrites.fill_squeeze_axes import fill_squeeze_axes
 from furiosa.optimizer.rewrites.fold_affine import fold_affine
 from furiosa.optimizer.rewrites.fold_constants import fold_constants
@@ -20,12 +22,14 @@ OPSETS: Final = (12, 13)
 REWRITES: Final[tuple[Callable[[Graph], bool], ...]] = (
     fill_squeeze_axes,
     fold_constants,
-    rewrite_pad,
     remove_noops,
-    fuse_gather,
-    normalize_gemm,
+    rewrite_pad,
     fold_affine,
+    expand_batch_norm,
+    fuse_gather,
     expand_prelu,
+    expand_sum,
+    normalize_gemm,
 )
 
 

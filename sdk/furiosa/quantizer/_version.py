@@ -1,15 +1,10 @@
-"""Which quantizer this is."""
+"""Which quantizer this is. Source of the text: reference of the quantizer, section 3."""
 
-from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
+from furiosa.common.build import BUILD_TIME
+from furiosa.common.build import VERSION as _BUILD
 
-def _number() -> str:
-    try:
-        return version("furiosa-broker")
-    except PackageNotFoundError:  # imported from a source tree that nobody installed
-        return "0.0.0"
-
-
-VERSION = _number()
-# Source: reference of the quantizer, section 3; there is no native part with a hash of its own
-FULL_VERSION = f"Furiosa SDK Quantizer {VERSION} (furiosa_quantizer_impl {VERSION})"
+VERSION: Final = _BUILD.version
+_NATIVE: Final = f"furiosa_quantizer_impl {VERSION} {_BUILD.revision} {BUILD_TIME}"
+FULL_VERSION: Final = f"Furiosa SDK Quantizer {VERSION} ({_NATIVE})"

@@ -40,10 +40,13 @@ class Calibrator:
         self._method = CalibrationMethod(calibration_method)
         self._percentage = percentage
         graph, self._plan = prepare(model)
-        self._watched = {
-            name: Histogram() if self._method.needs_histogram else Extremes()
-            for name in self._plan.ranged
-        }
+        observer = Histogram if self._method.needs_histogram else Extremes
+        self._observed: dict[str, Extremes] = {}  # by group; none where all ranges are natural
+        self._watched: dict[str, Extremes] = {}  # by source
+        for group, sources in self._plan.sources.items():
+            for name in sources:
+                if name not in self._plan.natural:
+                    self._watched[name] = self._observed.setdefault(group, observer())
         self._inputs = [_Input.of(graph, value.name) for value in graph.inputs]
         self._fetched = [name for name in self._watched if not graph.is_input(name)]
         self._session = _session(graph.to_model(), self._fetched)
@@ -78,12 +81,24 @@ class Calibrator:
         """
         if not self._samples:
             raise RuntimeError("collect_data must be called before compute_range")
-        watched = self._watched.items()
+        groups = self._plan.sources
         ranges = {
-            name: range_of(observed.distribution(), self._method, self._percentage)
-            for name, observed in (_with_bar(watched, len(watched)) if verbose else watched)
+            group: self._range_of(group)
+            for group in (_with_bar(groups, len(groups)) if verbose else groups)
         }
-        return {name: ranges[origin] for name, origin in self._plan.tensors.items()}
+        return {name: ranges[group] for name, group in self._plan.tensors.items()}
+
+    def _range_of(self, group: str) -> Range:
+        """What the method finds in the data, widened to the ranges that are known without."""
+        natural = self._plan.natural
+        known = [natural[name] for name in self._plan.sources[group] if name in natural]
+        if group in self._observed:
+            distribution = self._observed[group].distribution()
+            known.append(range_of(distribution, self._method, self._percentage))
+        low, high = min(low for low, _ in known), max(high for _, high in known)
+        if self._method.is_symmetric and low < 0:
+            return -max(-low, high), max(-low, high)
+        return low, high
 
     def _feed(self, sample: Sequence[Array]) -> dict[str, Array]:
         if len(sample) != len(self._inputs):

@@ -57,7 +57,8 @@ class ModelEditor:
         Raises: ValueError for another type or an unknown input.
         """
         if tensor_name not in get_pure_input_names(self._model):
-            raise ValueError(f"Could not find a pure input tensor named '{tensor_name}'.")
+            # the text of the reference, which lacks a "not": programs may look for it
+            raise ValueError(f"Could find a pure input tensor named '{tensor_name}'.")
         if tensor_type != TensorType.UINT8:
             name = TensorType(tensor_type).name
             raise ValueError(f"ModelEditor.convert_input_type does not support {name} yet.")

@@ -9,6 +9,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from furiosa.optimizer.graph import Array, Graph
 from furiosa.quantizer.editor import Edits, TensorType
+from furiosa.quantizer.operators import output_axis
 from furiosa.quantizer.plan import Plan
 from furiosa.quantizer.qparams import (
     activation_parameters,
@@ -23,9 +24,10 @@ def insert(graph: Graph, plan: Plan, ranges: Mapping[str, Sequence[float]], edit
 
     Every tensor of the plan passes through int8 once: producer -> QuantizeLinear -> DequantizeLinear
     -> readers; names of graph inputs and outputs stay. Weights are int8 initialisers with a scale per
-    output channel (axis 0), biases int32 with the scale of input times weight, each read through a
-    DequantizeLinear. Every DequantizeLinear has a scale and a zero point. Inputs and outputs that
-    `edits` makes integer lack the QuantizeLinear or DequantizeLinear on the outside.
+    output channel (one in all for a ConvTranspose with groups), biases int32 with the scale of input
+    times weight, each read through a DequantizeLinear. Every DequantizeLinear has a scale and a zero
+    point. Inputs and outputs that `edits` makes integer lack the QuantizeLinear or DequantizeLinear
+    on the outside.
     Raises: ValueError naming a tensor whose range is missing or is none, a node whose constants are
     not finite, or an input or output that is edited but not quantised.
     """
@@ -87,7 +89,10 @@ class _Stored:
 def _storage(
     graph: Graph, plan: Plan, ranges: Mapping[str, Sequence[float]], edits: Edits
 ) -> dict[str, _Stored]:
-    """How each tensor of the plan is stored; tensors of one origin share their constants."""
+    """How each tensor of the plan is stored; tensors of one group share their constants.
+
+    A group covers the ranges of all its sources.
+    """
     for name in (*edits.inputs, *edits.outputs):
         if name not in plan.tensors:
             raise ValueError(f"tensor {name!r} cannot become integer: it is not quantised")
@@ -95,18 +100,26 @@ def _storage(
     rescaled = {name: edit.range for name, edit in edits.outputs.items() if edit.range is not None}
     stored: dict[tuple[str, TensorType], _Stored] = {}
     found: dict[str, _Stored] = {}
-    for name, origin in plan.tensors.items():
-        source = name if name in rescaled else origin
+    for name, group in plan.tensors.items():
+        key = name if name in rescaled else group
         kind = types.get(name, TensorType.INT8)
-        if (source, kind) not in stored:
-            ends = rescaled.get(source, ranges.get(source))
-            if ends is None:
-                raise ValueError(
-                    f"there is no range for tensor {source!r}: was another model calibrated?"
-                )
-            stored[source, kind] = _stored(graph, source, checked_range(source, ends), kind)
-        found[name] = stored[source, kind]
+        if (key, kind) not in stored:
+            own = rescaled.get(name)
+            ends = own or _hull([_range(ranges, source) for source in plan.sources[group]])
+            stored[key, kind] = _stored(graph, key, ends, kind)
+        found[name] = stored[key, kind]
     return found
+
+
+def _range(ranges: Mapping[str, Sequence[float]], name: str) -> tuple[float, float]:
+    if name not in ranges:
+        raise ValueError(f"there is no range for tensor {name!r}: was another model calibrated?")
+    return checked_range(name, ranges[name])
+
+
+def _hull(ranges: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    lows, highs = zip(*ranges, strict=True)
+    return min(lows), max(highs)
 
 
 def _stored(graph: Graph, name: str, ends: tuple[float, float], kind: TensorType) -> _Stored:
@@ -136,17 +149,18 @@ def _read_through(
     scale: Array,
     zero_point: Array,
     hint: str,
+    axis: int = 0,
 ) -> str:
-    """The name of the real values of new integers; per channel of axis 0 when `scale` is [C]."""
+    """The name of the real values of new integers; per channel of `axis` when `scale` is [C]."""
     operands = [
         graph.add_constant(integers, f"{hint}_quantized"),
         graph.add_constant(scale, f"{hint}_scale"),
         graph.add_constant(zero_point.astype(integers.dtype), f"{hint}_zero_point"),
     ]
     result = graph.fresh(f"{hint}_dequantized")
-    axis: dict[str, Any] = {"axis": 0} if scale.ndim else {}
+    given: dict[str, Any] = {"axis": axis} if scale.ndim else {}
     nodes.append(
-        helper.make_node("DequantizeLinear", operands, [result], f"{hint}/dequantize", **axis)
+        helper.make_node("DequantizeLinear", operands, [result], f"{hint}/dequantize", **given)
     )
     return result
 
@@ -159,9 +173,12 @@ def _quantize_layer(
     assert weights is not None  # layers of a plan have constant weights
     if not (np.isfinite(weights).all() and (bias is None or np.isfinite(bias).all())):
         raise ValueError(f"a weight or bias of node {node.name!r} is not finite")
-    layer = layer_parameters(weights, bias, input_scale)
-    zeros = np.zeros(len(weights))
-    name = _read_through(graph, nodes, layer.weights, layer.weight_scale, zeros, node.input[1])
+    axis = output_axis(node)
+    layer = layer_parameters(weights, bias, input_scale, axis)
+    zeros = np.zeros(layer.weight_scale.shape)
+    name = _read_through(
+        graph, nodes, layer.weights, layer.weight_scale, zeros, node.input[1], axis or 0
+    )
     graph.set_input(node, 1, name)
     if layer.bias is not None:
         name = _read_through(graph, nodes, layer.bias, layer.bias_scale, zeros, node.input[2])

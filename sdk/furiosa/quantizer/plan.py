@@ -1,149 +1,160 @@
 """Which nodes compute on integers, and which tensors are stored as such."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
-from typing import Final
 
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto
 
 from furiosa.optimizer.graph import Graph, is_standard
-
-
-class Kind(Enum):
-    LAYER = auto()  # constant weights and bias
-    OWN = auto()  # the result has a range of its own
-    ELEMENTWISE = auto()  # the same; constants among the operands are quantised too
-    SHARED = auto()  # moves values about: the result is stored as the operand is
-
-
-QUANTIZABLE: Final[Mapping[str, Kind]] = {
-    "Add": Kind.ELEMENTWISE,
-    "AveragePool": Kind.OWN,
-    "Clip": Kind.OWN,
-    "Concat": Kind.ELEMENTWISE,
-    "Conv": Kind.LAYER,
-    "Flatten": Kind.SHARED,
-    "Gemm": Kind.LAYER,
-    "GlobalAveragePool": Kind.OWN,
-    "MaxPool": Kind.SHARED,
-    "Mul": Kind.ELEMENTWISE,
-    "Relu": Kind.OWN,
-    "Reshape": Kind.SHARED,
-    "Squeeze": Kind.SHARED,
-    "Transpose": Kind.SHARED,
-    "Unsqueeze": Kind.SHARED,
-}
-_FUSING: Final = ("Add", "Conv", "Gemm")  # a Relu or Clip right after these is part of them
+from furiosa.quantizer.operators import FUSING, NATURAL_RANGES, Kind, kind_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """`tensors`: what is stored as int8, in graph order, each with the tensor whose scale it uses.
+    """`tensors`: what is stored as int8, in graph order, each with the group it belongs to.
 
+    The tensors of a group share one scale and zero point. `sources`: by group the tensors whose
+    values decide its range; the others only hold elements of these. A group is named after its first
+    source. `natural`: sources whose range is known without data.
     `layers`: nodes whose weights and bias become integers, too; `constants`: other constant operands
     that do, as node and position. Everything else stays float32.
     """
 
     tensors: Mapping[str, str]
+    sources: Mapping[str, tuple[str, ...]]
+    natural: Mapping[str, tuple[float, float]]
     layers: tuple[NodeProto, ...]
     constants: tuple[tuple[NodeProto, int], ...]
-
-    @property
-    def ranged(self) -> tuple[str, ...]:
-        """The tensors that need a range."""
-        return tuple(name for name, origin in self.tensors.items() if name == origin)
 
 
 def plan_of(graph: Graph) -> Plan:
     """The plan for an optimised graph; it holds for the graph as it is now."""
-    integer = _integer_nodes(graph)
-    tensors: dict[str, str] = {}
+    kinds = _integer_nodes(graph)
+    groups = _Groups()
+    natural = {}
     constants = []
-    for node in integer:
-        for position, name in enumerate(_operands(graph, node)):
+    for node in graph.nodes:
+        kind = kinds.get(id(node))
+        if kind is None:
+            continue
+        operands = list(node.input) if kind in (Kind.ARITHMETIC, Kind.JOIN) else [node.input[0]]
+        for position, name in enumerate(operands):
             producer = graph.producer(name)
             if name in graph.constants:
                 constants.append((node, position))
-            elif producer is None or not _is_fused(graph, producer):
-                tensors.setdefault(name, name)
-        if not _is_fused(graph, node):
-            result = node.output[0]
-            shared = _kind(graph, node) is Kind.SHARED
-            tensors[result] = tensors[node.input[0]] if shared else result
-    layers = tuple(node for node in integer if _kind(graph, node) is Kind.LAYER)
-    return Plan(tensors, layers, tuple(constants))
+            elif producer is None or not _is_fused(graph, producer, kinds):
+                groups.add(name)
+        if _is_fused(graph, node, kinds):
+            continue
+        results = [name for name in node.output if name]
+        if kind is Kind.MOVE:
+            for result in results:
+                groups.add(result, node.input[0])
+        else:
+            groups.add(results[0])
+        if kind is Kind.JOIN:
+            for operand in operands:
+                if _may_join(graph, groups.of(operand), kinds):
+                    groups.join(results[0], operand)
+            groups.settle(results[0], operands)
+        elif node.op_type in NATURAL_RANGES:
+            natural[results[0]] = NATURAL_RANGES[node.op_type]
+    tensors, sources = groups.named()
+    layers = tuple(node for node in graph.nodes if kinds.get(id(node)) is Kind.LAYER)
+    return Plan(tensors, sources, natural, layers, tuple(constants))
 
 
-def _integer_nodes(graph: Graph) -> list[NodeProto]:
-    kinds = {id(node): _kind(graph, node) for node in graph.nodes}
-    chosen: set[int] = {
-        identity for identity, kind in kinds.items() if kind not in (None, Kind.SHARED)
-    }
-    for node in graph.nodes:
-        # moving float values about in between float operators would only round them
-        source = node.input[0] if node.input else ""
-        near = [graph.producer(source), *graph.readers(source)]
-        if kinds[id(node)] is Kind.SHARED and (
-            graph.is_input(source) or any(id(n) in chosen for n in near if n is not node)
-        ):
-            chosen.add(id(node))
-    return [node for node in graph.nodes if id(node) in chosen]
+class _Groups:
+    """Tensors that share one scale, under construction; a tensor comes after what it is made from."""
+
+    def __init__(self) -> None:
+        self._group: dict[str, list[str]] = {}  # of each tensor, in graph order
+        self._sources: dict[str, None] = {}  # in graph order
+
+    def add(self, name: str, into: str | None = None) -> None:
+        """A tensor of a group of its own, or one that holds elements of `into`."""
+        if name in self._group:
+            return
+        if into is None:
+            self._group[name] = [name]
+            self._sources[name] = None
+        else:
+            self._group[name] = self._group[into]
+            self._group[name].append(name)
+
+    def of(self, name: str) -> Sequence[str]:
+        """The group a tensor is in; nothing for a constant."""
+        return self._group.get(name, ())
+
+    def join(self, first: str, second: str) -> None:
+        """Make one group of two."""
+        ours, theirs = self._group[first], self._group[second]
+        if theirs is not ours:
+            theirs.extend(ours)
+            self._group.update(dict.fromkeys(ours, theirs))
+
+    def settle(self, result: str, operands: Sequence[str]) -> None:
+        """A result whose operands are all in its group adds nothing to the group's range."""
+        if all(self._group.get(name) is self._group[result] for name in operands):
+            del self._sources[result]
+
+    def named(self) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+        """The group of each tensor, and the sources of each group."""
+        members: dict[int, list[str]] = {}
+        for name in self._sources:
+            members.setdefault(id(self._group[name]), []).append(name)
+        tensors = {name: members[id(group)][0] for name, group in self._group.items()}
+        return tensors, {names[0]: tuple(names) for names in members.values()}
 
 
-def _kind(graph: Graph, node: NodeProto) -> Kind | None:
-    """None for a node that must stay float."""
-    if not is_standard(node, *QUANTIZABLE):
-        return None
-    results = [name for name in node.output if name]
-    if len(results) != 1 or graph.element_type(results[0]) != TensorProto.FLOAT:
-        return None
-    if 0 in (graph.shape(results[0]) or ()):
-        return None
-    kind = QUANTIZABLE[node.op_type]
-    if kind is not Kind.ELEMENTWISE and node.input[0] in graph.constants:
-        return None
-    check = _CHECKS.get(node.op_type)
-    return None if check and not check(graph, node) else kind
+def _may_join(graph: Graph, group: Sequence[str], kinds: Mapping[int, Kind]) -> bool:
+    """May what is concatenated take over the result's scale, which may be much coarser?
 
-
-def _has_constant_tail(graph: Graph, node: NodeProto) -> bool:
-    """Weights and bias, or bounds, are constants."""
-    return all(name in graph.constants for name in node.input[1:] if name)
-
-
-_GEMM_DEFAULTS: Final = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}
-
-
-def _is_normal_gemm(graph: Graph, node: NodeProto) -> bool:
-    """Output channels are axis 0 of the weights, and the bias is [N]: the optimizer's form."""
-    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    return (
-        _has_constant_tail(graph, node)
-        and {**_GEMM_DEFAULTS, **given} == {**_GEMM_DEFAULTS, "transB": 1}
-        and all(len(graph.constants[name].dims) == 1 for name in node.input[2:] if name)
+    Not an input or output of the graph, whose range its caller may have in mind, and not what others
+    compute with; but what was concatenated before, as rounding it anew each time would be worse.
+    """
+    mere = (Kind.MOVE, Kind.JOIN)
+    for name in group:
+        producer = graph.producer(name)
+        if producer is not None and kinds.get(id(producer)) is Kind.JOIN:
+            return True
+    return bool(group) and not any(
+        graph.is_input(name)
+        or graph.is_output(name)
+        or any(kinds.get(id(reader)) not in mere for reader in graph.readers(name))
+        for name in group
     )
 
 
-_CHECKS: Final[Mapping[str, Callable[[Graph, NodeProto], bool]]] = {
-    "Clip": _has_constant_tail,
-    "Conv": _has_constant_tail,
-    "Gemm": _is_normal_gemm,
-}
+def _integer_nodes(graph: Graph) -> dict[int, Kind]:
+    """Kinds by identity of the node.
+
+    Moving float values about in between float operators would only round them: such nodes are
+    integer only where one side is already.
+    """
+    able = {
+        id(node): (node, kind) for node in graph.nodes if (kind := kind_of(graph, node)) is not None
+    }
+    movers = {i: entry for i, entry in able.items() if entry[1] in (Kind.MOVE, Kind.JOIN)}
+    chosen = {i: kind for i, (_, kind) in able.items() if i not in movers}
+    while found := {i: kind for i, (node, kind) in movers.items() if _touches(graph, node, chosen)}:
+        chosen |= found
+        movers = {i: entry for i, entry in movers.items() if i not in found}
+    return chosen
 
 
-def _operands(graph: Graph, node: NodeProto) -> list[str]:
-    every = _kind(graph, node) is Kind.ELEMENTWISE
-    return list(node.input) if every else [node.input[0]]
+def _touches(graph: Graph, node: NodeProto, chosen: Mapping[int, Kind]) -> bool:
+    """Are values of the node stored already, or inputs of the graph, which cost nothing to store?"""
+    operands = list(node.input) if is_standard(node, "Concat") else [node.input[0]]
+    near = [graph.producer(name) for name in operands]
+    for name in (*operands, *node.output):
+        near += graph.readers(name)
+    return any(map(graph.is_input, operands)) or any(id(n) in chosen for n in near)
 
 
-def _is_fused(graph: Graph, node: NodeProto) -> bool:
+def _is_fused(graph: Graph, node: NodeProto, kinds: Mapping[int, Kind]) -> bool:
     """Is the result seen only by an activation that is computed together with the node?"""
-    if not is_standard(node, *_FUSING) or _kind(graph, node) is None:
+    if not is_standard(node, *FUSING) or id(node) not in kinds:
         return False
     reader = graph.only_reader(node.output[0])
-    return (
-        reader is not None
-        and is_standard(reader, "Relu", "Clip")
-        and _kind(graph, reader) is not None
-    )
+    return reader is not None and is_standard(reader, "Relu", "Clip") and id(reader) in kinds

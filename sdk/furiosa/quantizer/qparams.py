@@ -25,6 +25,8 @@ SMALLEST_SCALE: Final = 2.0**-60
 
 def checked_range(name: str, ends: Sequence[float]) -> tuple[float, float]:
     """Raises: ValueError naming the tensor when this is no finite (minimum, maximum)."""
+    if len(ends) != 2:
+        raise ValueError(f"the range of tensor {name!r} is no range: it has {len(ends)} ends")
     low, high = map(float, ends)
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise ValueError(f"the range of tensor {name!r} is no range: ({low}, {high})")
@@ -56,7 +58,7 @@ def quantize(values: npt.ArrayLike, scale: npt.ArrayLike, zero_point: int) -> np
 
 
 class Layer(NamedTuple):
-    """Integers of a layer's constants; output channels are axis 0, scales are [C]."""
+    """Integers of a layer's constants, and their scales: [C] each, or () for one scale in all."""
 
     weights: npt.NDArray[np.int8]
     weight_scale: Floats
@@ -65,30 +67,38 @@ class Layer(NamedTuple):
 
 
 def layer_parameters(
-    weights: npt.NDArray[Any], bias: npt.NDArray[Any] | None, input_scale: np.float32
+    weights: npt.NDArray[Any],
+    bias: npt.NDArray[Any] | None,
+    input_scale: np.float32,
+    axis: int | None = 0,
 ) -> Layer:
-    """Quantise a layer's weights and bias.
+    """Quantise a layer's weights, whose output channels are `axis`, and its bias [C].
 
-    A bias has the scale input_scale * weight_scale. Where that would make its integer, together with
-    the largest sum the taps can reach, leave int32, the channel's weight scale is widened instead. A
-    channel without weights gets the scale that is best for its bias, or 1. Weights and bias are finite.
+    Without an axis all channels share one scale. A bias has the scale input_scale * weight_scale.
+    Where that would make its integer, together with the largest sum the taps can reach, leave int32,
+    the weight scale is widened instead. A channel without weights gets the scale that is best for its
+    bias, or 1. Weights and bias are finite.
     """
-    channels = len(weights)
-    flat = weights.reshape(channels, -1).astype(np.float64)
+    turned = weights[None] if axis is None else np.moveaxis(weights, axis, 0)
+    flat = turned.reshape(len(turned), -1).astype(np.float64)
     scale = np.abs(flat).max(axis=1, initial=0) / WEIGHT_HIGHEST
     if bias is not None:
         worst_sum = flat.shape[1] * (HIGHEST - LOWEST) * (WEIGHT_HIGHEST + 1)
         # beyond 24 bits a bias gains nothing: the sum becomes float32 before it is rescaled
         largest = max(2**31 - 1 - worst_sum, 2**24)
-        scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / (float(input_scale) * largest))
+        heights = np.abs(bias.astype(np.float64)).reshape(len(flat), -1).max(axis=1)
+        scale = np.maximum(scale, heights / (float(input_scale) * largest))
     scale = np.where(scale == 0, 1, np.maximum(scale, SMALLEST_SCALE))
     weight_scale = scale.astype(np.float32)
-    bias_scale = (weight_scale * np.float32(input_scale)).astype(np.float32)
     stored = np.clip(np.rint(flat / weight_scale[:, None]), -WEIGHT_HIGHEST, WEIGHT_HIGHEST)
+    stored = stored.reshape(turned.shape).astype(np.int8)
+    if axis is None:
+        stored, weight_scale = stored[0], weight_scale.reshape(())
+    else:
+        stored = np.moveaxis(stored, 0, axis)
+    bias_scale = np.asarray(weight_scale * np.float32(input_scale), np.float32)
     stored_bias = None
     if bias is not None:
         wide = np.rint(bias.astype(np.float64) / bias_scale.astype(np.float64))
         stored_bias = np.clip(wide, -(2**31) + 1, 2**31 - 1).astype(np.int32)
-    return Layer(
-        stored.reshape(weights.shape).astype(np.int8), weight_scale, stored_bias, bias_scale
-    )
+    return Layer(stored, weight_scale, stored_bias, bias_scale)

@@ -2,6 +2,10 @@
 
 Five methods, each asymmetric (both ends free) or quasi-symmetric: [-a, a], but [0, a] when no value is
 negative. Apart from min-max and percentile every range contains 0, and lies within the values seen.
+
+MSE and SQNR: the first takes the range with the least E[(x - q(x))^2], where q(x) is what the integer of x
+stands for; the second the one with the greatest E[q(x)^2] / E[(x - q(x))^2]. (With the power of x itself
+above, which no range changes, the ratio would be the error again.) So SQNR clips a little less.
 Source: reference of the quantizer, sections 1.1 and 3.
 """
 
@@ -38,6 +42,10 @@ class CalibrationMethod(IntEnum):
     def needs_histogram(self) -> bool:
         return self not in (CalibrationMethod.MIN_MAX_ASYM, CalibrationMethod.MIN_MAX_SYM)
 
+    @property
+    def is_symmetric(self) -> bool:
+        return self % 2 == 1
+
 
 def range_of(values: Distribution, method: CalibrationMethod, percentage: float = 99.99) -> Range:
     """The (minimum, maximum) to quantise. `percentage` concerns the percentile methods only."""
@@ -65,28 +73,50 @@ def _percentile_symmetric(values: Distribution, percentage: float) -> Range:
 
 
 def _least_error(values: Distribution, _: float) -> Range:
-    return least_cost(SquaredError(values), values.minimum, values.maximum, lambda axis: axis)
+    return _least(values, SquaredError(values).mean)
 
 
 def _least_error_symmetric(values: Distribution, _: float) -> Range:
-    return _least_symmetric(values, SquaredError(values), lambda axis: axis)
+    return _least_symmetric(values, SquaredError(values).mean, _extremes(values), _anywhere)
+
+
+def _least_noise(values: Distribution, _: float) -> Range:
+    return _least(values, SquaredError(values).noise_to_signal)
+
+
+def _least_noise_symmetric(values: Distribution, _: float) -> Range:
+    return _least_symmetric(
+        values, SquaredError(values).noise_to_signal, _extremes(values), _anywhere
+    )
 
 
 def _least_divergence(values: Distribution, _: float) -> Range:
     cost = Divergence(values)
-    low, high = least_cost(cost, values.minimum, values.maximum, cost.snap)
+    low, high = least_cost(cost, *cost.ends, cost.snap)
     return max(low, min(values.minimum, 0.0)), min(high, max(values.maximum, 0.0))
 
 
 def _least_divergence_symmetric(values: Distribution, _: float) -> Range:
     cost = Divergence(values)
-    return _least_symmetric(values, cost, cost.snap)
+    return _least_symmetric(values, cost, cost.ends, cost.snap)
 
 
-def _least_symmetric(values: Distribution, cost: Cost, snap: Snap) -> Range:
-    highest = max(-values.minimum, values.maximum)
-    _, high = least_symmetric_cost(cost, highest, snap, one_sided=values.minimum >= 0)
-    return _around_zero(values, min(high, highest))
+def _anywhere(candidates: Doubles) -> Doubles:
+    return candidates
+
+
+def _least(values: Distribution, cost: Cost) -> Range:
+    return least_cost(cost, values.minimum, values.maximum, _anywhere)
+
+
+def _least_symmetric(values: Distribution, cost: Cost, ends: Range, snap: Snap) -> Range:
+    low, high = ends
+    _, high = least_symmetric_cost(cost, max(-low, high), snap, one_sided=values.minimum >= 0)
+    return _around_zero(values, min(high, max(-values.minimum, values.maximum)))
+
+
+def _extremes(values: Distribution) -> Range:
+    return values.minimum, values.maximum
 
 
 def _around_zero(values: Distribution, high: float) -> Range:
@@ -106,8 +136,6 @@ def _quantiles(values: Distribution, shares: Doubles) -> Doubles:
     return np.asarray(np.clip(found, values.minimum, values.maximum))
 
 
-# The signal-to-quantisation-noise ratio is E[x^2] / E[(x - q(x))^2]. Its numerator does not depend on
-# the range, so the range with the greatest ratio is the one with the least mean squared error.
 _RANGES: Final[Mapping[CalibrationMethod, Callable[[Distribution, float], Range]]] = {
     CalibrationMethod.MIN_MAX_ASYM: _min_max,
     CalibrationMethod.MIN_MAX_SYM: _min_max_symmetric,
@@ -117,6 +145,6 @@ _RANGES: Final[Mapping[CalibrationMethod, Callable[[Distribution, float], Range]
     CalibrationMethod.PERCENTILE_SYM: _percentile_symmetric,
     CalibrationMethod.MSE_ASYM: _least_error,
     CalibrationMethod.MSE_SYM: _least_error_symmetric,
-    CalibrationMethod.SQNR_ASYM: _least_error,
-    CalibrationMethod.SQNR_SYM: _least_error_symmetric,
+    CalibrationMethod.SQNR_ASYM: _least_noise,
+    CalibrationMethod.SQNR_SYM: _least_noise_symmetric,
 }

@@ -13,7 +13,7 @@ Snap = Callable[[Doubles], Doubles]  # candidates -> those the cost is defined f
 _STEPS: Final = 48  # candidates per end in the first round
 _FINER_STEPS: Final = 12  # on each side of the best, in every later round
 _ROUNDS: Final = 4
-_TIE: Final = 1e-12  # of the greatest cost: within the rounding of its sum
+_TIE: Final = 1e-12  # of the greatest finite cost: within the rounding of its sum
 _NARROWEST: Final = 2.0**-10  # of the extreme: where the first round starts
 
 
@@ -47,7 +47,8 @@ def _search(
         grid = (points.reshape(-1) for points in np.meshgrid(*axes, indexing="ij"))
         lows, highs = ends(*grid)
         costs = cost(lows, highs)
-        best = int(np.argmax(costs <= costs.min() + _TIE * abs(costs).max()))
+        greatest = np.abs(costs[np.isfinite(costs)]).max(initial=0)
+        best = int(np.argmax(costs <= costs.min() + _TIE * greatest))
         found = float(lows[best]) + 0.0, float(highs[best])  # never -0.0
         places = np.unravel_index(best, [len(axis) for axis in axes])
         axes = [_between(axis, int(at)) for axis, at in zip(axes, places, strict=True)]

@@ -7,7 +7,7 @@ from furiosa.quantizer.qparams import HIGHEST, LOWEST, Doubles, activation_param
 
 
 class SquaredError:
-    """The mean of (x - dequantised x)^2 as a function of the range.
+    """The mean of (x - q(x))^2 and of q(x)^2, q(x) the dequantised x, as functions of the range.
 
     Values are taken as spread evenly within their bins; zeros are exact under every range. Each of
     the 256 cells a range makes costs a few look-ups in running sums of 1, x and x^2.
@@ -27,23 +27,37 @@ class SquaredError:
         ]
         self._total = max(counts.sum() + values.zeros, 1.0)
 
-    def __call__(self, lows: Doubles, highs: Doubles) -> Doubles:
-        """[n] ranges -> [n] errors."""
-        return np.concatenate(
-            [
-                self._errors(lows[first : first + 512], highs[first : first + 512])
-                for first in range(0, len(lows), 512)  # bounds the memory
-            ]
-        )
+    def mean(self, lows: Doubles, highs: Doubles) -> Doubles:
+        """[n] ranges -> [n] means of the squared error."""
+        return np.asarray(self._moments(lows, highs)[0])
 
-    def _errors(self, lows: Doubles, highs: Doubles) -> Doubles:
+    def noise_to_signal(self, lows: Doubles, highs: Doubles) -> Doubles:
+        """[n] ranges -> [n] powers of the error in shares of the quantised signal's power.
+
+        Infinite where nothing of the signal is left. Unlike the mean it also asks that the power that
+        clipping takes away stays.
+        """
+        noise, signal = self._moments(lows, highs)
+        lost = np.where(noise > 0, np.inf, 0.0)
+        return np.asarray(np.divide(noise, signal, out=lost, where=signal > 0))
+
+    def _moments(self, lows: Doubles, highs: Doubles) -> Doubles:
+        """[2, n]: the mean squared error, and the mean square of what is stored."""
+        parts = [
+            self._moments_of(lows[first : first + 512], highs[first : first + 512])
+            for first in range(0, len(lows), 512)  # bounds the memory
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def _moments_of(self, lows: Doubles, highs: Doubles) -> Doubles:
         scale, zero_point = activation_parameters(lows, highs)
         step = scale.astype(np.float64)[:, None]
         levels = (np.arange(LOWEST, HIGHEST + 1) - zero_point[:, None]) * step
         sums = self._sums_below(levels[:, :-1] + step / 2)
         count, first, second = (np.diff(s, axis=1) for s in sums)
-        errors = second - 2 * levels * first + levels**2 * count
-        return np.asarray(errors.sum(axis=1) / self._total)
+        signal = levels**2 * count
+        noise = second - 2 * levels * first + signal
+        return np.asarray(np.stack([noise.sum(axis=1), signal.sum(axis=1)]) / self._total)
 
     def _sums_below(self, bounds: Doubles) -> list[Doubles]:
         """Running sums at each bound, with those at the far ends around them."""

@@ -1,40 +1,11 @@
-"""Version of the SDK: number, stage and commit.
+"""Version of the runtime, as bug reports want it."""
 
-The two build constants are replaced when a distribution is built; in a checkout they say "unknown".
-"""
+from furiosa.common.build import BUILD_TIME, VERSION, Version
 
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
-from typing import Final
-
-BUILD_HASH: Final = "0" * 40
-BUILD_TIME: Final = "1970-01-01T00:00:00Z"
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """Source of the text: command-line reference 1."""
-
-    version: str  # x.y.z
-    stage: str  # "dev" or "release"
-    hash: str  # the whole commit, 40 hex digits
-
-    def __str__(self) -> str:
-        return f"{self.version}-{self.stage} (rev: {self.hash[:9]})"
-
-
-def _number() -> str:
-    try:
-        return installed_version("furiosa-broker")
-    except PackageNotFoundError:  # imported from a source tree that nobody installed
-        return "0.0.0"
-
-
-VERSION: Final = Version(_number(), "dev", BUILD_HASH)
+__all__ = ["VERSION", "Version", "full_version"]
 
 
 def full_version() -> str:
     """One line for bug reports. Source: runtime reference 1."""
-    native = f"furiosa-rt {VERSION.version} {VERSION.hash[:9]} {BUILD_TIME}"
+    native = f"furiosa-rt {VERSION.version} {VERSION.revision} {BUILD_TIME}"
     return f"Furiosa SDK Runtime {VERSION} ({native})"

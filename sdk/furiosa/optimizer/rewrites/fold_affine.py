@@ -7,6 +7,7 @@ import numpy.typing as npt
 from onnx import NodeProto
 
 from furiosa.optimizer.graph import Array, Graph, is_standard
+from furiosa.optimizer.rewrites.expand_batch_norm import batch_norm_affine
 
 _LAYERS: Final = ("Conv", "ConvTranspose", "Gemm")
 _Vector = npt.NDArray[np.float64]
@@ -75,17 +76,7 @@ def _affine(graph: Graph, node: NodeProto, layer: NodeProto) -> tuple[_Vector, _
         return None
     channels = shape[1]
     if node.op_type == "BatchNormalization":
-        parameters = [graph.array(name) for name in node.input[1:5]]
-        training = any(a.name == "training_mode" and a.i for a in node.attribute)
-        if training or len([name for name in node.output if name]) > 1:
-            return None
-        known = [p.astype("f8") for p in parameters if p is not None]
-        if len(known) < 4:
-            return None
-        gamma, beta, mean, variance = known
-        epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
-        scale = gamma / np.sqrt(variance + epsilon)
-        return scale, beta - mean * scale
+        return batch_norm_affine(graph, node)
     constant = next((a for a in map(graph.array, node.input) if a is not None), None)
     if constant is None:
         return None

@@ -1,0 +1,39 @@
+"""Which build of the SDK this is: number, stage, commit and time.
+
+The two constants are replaced when a distribution is built; in a checkout they say "unknown".
+"""
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
+from typing import Final
+
+BUILD_HASH: Final = "0" * 40
+BUILD_TIME: Final = "1970-01-01T00:00:00Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Source of the text: command-line reference 1."""
+
+    version: str  # x.y.z
+    stage: str  # "dev" or "release"
+    hash: str  # the whole commit, 40 hex digits
+
+    @property
+    def revision(self) -> str:
+        """The commit in short, 9 hex digits."""
+        return self.hash[:9]
+
+    def __str__(self) -> str:
+        return f"{self.version}-{self.stage} (rev: {self.revision})"
+
+
+def _number() -> str:
+    try:
+        return installed_version("furiosa-broker")
+    except PackageNotFoundError:  # imported from a source tree that nobody installed
+        return "0.0.0"
+
+
+VERSION: Final = Version(_number(), "dev", BUILD_HASH)
