@@ -97,7 +97,10 @@ def test_process_and_utilization_survive_the_wire() -> None:
 @pytest.mark.parametrize("dtype", DType)
 @pytest.mark.parametrize("quantization", [None, Quantization(0.5, -128), Quantization(0.0, 0)])
 def test_program_survives_the_wire(dtype: DType, quantization: Quantization | None) -> None:
-    specs = (TensorSpec("x", dtype, (1, 3, 8), quantization), TensorSpec("s", dtype, ()))
+    specs = (
+        TensorSpec("x", dtype, (1, 3, 8), quantization, "N?W", (1, 3, 7)),
+        TensorSpec("s", dtype, ()),
+    )
     program = ProgramView(3, "l1", "warboy", specs, specs[:1], 4096)
     assert wire.program_from_wire(wire.program_to_wire(program)) == program
 

@@ -23,7 +23,7 @@ constant $3 float32[4]
 constant $4 uint8[GRAPH]
 npu
   0: %1 = quantize %0 multiplier $0 zero_out 3 clamp -128..127 pes 0b1  # 'node0'
-  1: %2 = conv2d %1 weights $1 bias $2 multiplier $3 zero0 3 zero_out -20 clamp -20..127 \
+  1: %2 = conv2d %1 weights $1 bias $2 multiplier $3 zero0 3 zero1 0 zero_out -20 clamp -20..127 \
 kernel 3x3 strides 1x1 pads 1x1x1x1 dilations 1x1 group 1 pes 0b11  # 'node1'
   2: %3 = dequantize %2 multiplier $0 zero0 -20 pes 0b1  # 'node2'
 host

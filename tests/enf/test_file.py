@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from furiosa.common.errors import InvalidProgram, UnsupportedProgram
-from furiosa.common.tensor import Quantization
-from furiosa.enf import Opcode, Program, read, write
+from furiosa.common.tensor import DType, Quantization
+from furiosa.enf import NONE, Opcode, Program, read, write
 from furiosa.enf.layout import HEADER_BYTES, MAGIC, assemble, header_digest, split
 from furiosa.enf.limits import DEFAULT_LIMITS, Limits
 from furiosa.proto.enf.v1 import program_pb2 as pb
-from support.programs import a_program
+from support.programs import Draft, a_program
 from support.random_programs import random_program
 
 SEEDS = range(int(os.environ.get("FURIOSA_ENF_FUZZ", "40")))
@@ -182,8 +182,8 @@ def test_padding_between_sections_must_be_zero() -> None:
 def test_a_newer_version_or_flag_is_unsupported_rather_than_invalid() -> None:
     data = write(a_program())
     with pytest.raises(UnsupportedProgram) as caught:
-        read(with_header(data, 8, b"\2"))
-    assert (caught.value.what, caught.value.found) == ("format version", "2")
+        read(with_header(data, 8, b"\3"))
+    assert (caught.value.what, caught.value.found) == ("format version", "3")
     with pytest.raises(UnsupportedProgram) as caught:
         read(with_header(data, 12, b"\x80"))
     assert (caught.value.what, caught.value.found) == ("set of flags", "0x80")
@@ -213,7 +213,7 @@ def test_damage_under_right_digests_is_refused_or_harmless(seed: int) -> None:
     try:
         for _ in range(30):
             parts = [bytearray(part) for part in original]
-            part = parts[rng.choice([0, 0, 1, 1, 2])]
+            part = parts[rng.choice([0, 0, 1, 1, 2])] or parts[0]  # not all have constants
             for _ in range(int(rng.integers(1, 4))):
                 part[rng.integers(len(part))] = (0, 1, 127, 255, rng.integers(256))[rng.integers(5)]
             data = assemble(*map(bytes, parts))
@@ -319,9 +319,9 @@ def test_constants_must_fill_their_padding_with_zeros() -> None:
     ("at", "value", "rule", "text"),
     [
         (0, 99, "opcode", "instruction 0: opcode 99 is unknown"),
-        (64, 0, "opcode", "instruction 1: opcode 0 is unknown"),
-        (3, 1, "reserved", "instruction 0: a reserved field is not zero"),
-        (62, 1, "reserved", "instruction 0: a reserved field is not zero"),
+        (68, 0, "opcode", "instruction 1: opcode 0 is unknown"),
+        (3, 1, "operands-are-present", "does not use axis, which is 1"),
+        (66, 1, "reserved", "instruction 0: a reserved field is not zero"),
     ],
 )
 def test_instruction_records_are_checked(at: int, value: int, rule: str, text: str) -> None:
@@ -335,9 +335,9 @@ def test_instructions_come_whole_and_in_bounded_number() -> None:
     refuse(
         assemble(metadata, instructions + b"\1", constants),
         "instruction-section",
-        "no whole number of 64",
+        "no whole number of 68",
     )
-    many = instructions[:64] * 65537
+    many = instructions[:68] * 65537
     refuse(assemble(metadata, many, constants), "counts-are-bounded", "65537, the limit is 65536")
 
 
@@ -347,13 +347,25 @@ def test_an_instruction_lies_where_the_format_says() -> None:
     programs = (random_program(rng) for _ in range(200))
     program = next(p for p in programs if any(i.opcode is Opcode.CONV2D for i in p.instructions))
     index, i = next((n, i) for n, i in enumerate(program.instructions) if i.opcode is Opcode.CONV2D)
-    record = bytes(sections(write(program))[1][64 * index : 64 * index + 64])
-    opcode, pes, reserved = struct.unpack_from("<HBB", record, 0)
-    assert (opcode, pes, reserved) == (1, i.pes, 0)
-    operands = struct.unpack_from("<6I", record, 4)
-    assert operands == (i.out, i.source0, 0xFFFFFFFF, i.weights, i.bias, i.multiplier)
-    assert struct.unpack_from("<I", record, 28) == (i.window.group,)
-    assert struct.unpack_from("<5h", record, 32) == (i.zero0, 0, i.zero_out, i.low, i.high)
-    assert struct.unpack_from("<4H", record, 42) == (*i.window.kernel, *i.window.strides)
-    assert struct.unpack_from("<6H", record, 50) == (*i.window.pads, *i.window.dilations)
-    assert struct.unpack_from("<H", record, 62) == (0,)
+    record = bytes(sections(write(program))[1][68 * index : 68 * index + 68])
+    opcode, pes, axis = struct.unpack_from("<HBB", record, 0)
+    assert (opcode, pes, axis) == (1, i.pes, 0)
+    operands = struct.unpack_from("<7I", record, 4)
+    assert operands == (i.out, i.source0, NONE, i.weights, i.bias, i.multiplier, NONE)
+    assert struct.unpack_from("<I", record, 32) == (i.window.group,)
+    assert struct.unpack_from("<5h", record, 36) == (i.zero0, i.zero1, i.zero_out, i.low, i.high)
+    assert struct.unpack_from("<4H", record, 46) == (*i.window.kernel, *i.window.strides)
+    assert struct.unpack_from("<6H", record, 54) == (*i.window.pads, *i.window.dilations)
+    assert struct.unpack_from("<H", record, 66) == (0,)
+
+
+def test_axis_and_parameters_lie_where_the_format_says() -> None:
+    draft = Draft()
+    x = draft.input(DType.INT8, (1, 3, 4))
+    out = draft.buffer(DType.INT8, (1, 3, 2))
+    indices = draft.constant([3, 0], DType.INT32)
+    draft.emit(Opcode.GATHER, out, x, axis=2, parameters=indices)
+    draft.output(out)
+    record = bytes(sections(write(draft.finish()))[1])
+    assert struct.unpack_from("<HBB", record, 0) == (16, 1, 2)
+    assert struct.unpack_from("<I", record, 28) == (indices,)

@@ -18,7 +18,8 @@ class Builder:
     Weights are random but fixed by `seed`.
     """
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, *, seed: int = 0, opset: int = 13) -> None:
+        self.opset = opset
         self.rng = np.random.default_rng(seed)
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []
@@ -68,7 +69,7 @@ class Builder:
         beta, mean = (self.random(channels, spread=0.2) for _ in range(2))
         return self.node("BatchNormalization", source, gamma, beta, mean, variance)
 
-    def model(self, *outputs: str, opset: int = 13, ir_version: int = 8) -> ModelProto:
+    def model(self, *outputs: str, opset: int = 0, ir_version: int = 8) -> ModelProto:
         """Types and shapes of the outputs are left to inference."""
         graph = helper.make_graph(
             self.nodes,
@@ -77,9 +78,10 @@ class Builder:
             [onnx.ValueInfoProto(name=name) for name in outputs],
             self.constants,
         )
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version
-        )
+        opsets = [helper.make_opsetid("", opset or self.opset)]
+        others = sorted({node.domain for node in self.nodes if node.domain})
+        opsets += [helper.make_opsetid(domain, 1) for domain in others]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
         return onnx.shape_inference.infer_shapes(model)
 
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from furiosa.common.tensor import DType
 from furiosa.enf import (
+    NONE,
     TARGETS,
     Buffer,
     HostSection,
@@ -58,7 +59,7 @@ class Draft:
         self.constants.append(np.array(values, dtype.numpy))
         return len(self.constants) - 1
 
-    def emit(self, opcode: Opcode, out: int, source0: int, **fields: Any) -> int:
+    def emit(self, opcode: Opcode, out: int, source0: int = NONE, **fields: Any) -> int:
         if not (self.sections and isinstance(self.sections[-1], NpuSection)):
             self.sections.append(NpuSection(len(self.instructions), 0))
         last = self.sections[-1]
@@ -165,12 +166,12 @@ def a_program(*, batch: int = 1, target: str = "warboy-2pe", host: bool = False)
 
 
 def inputs_for(program: Program, rng: np.random.Generator) -> list[Array]:
-    """Random inputs over the whole range of integers, and -60..60 for reals."""
+    """Random inputs: activations over their whole range, and -60..60 for other numbers."""
     arrays: list[Array] = []
     for spec in program.input_specs:
-        if spec.dtype is DType.FLOAT32:
-            arrays.append(rng.uniform(-60, 60, spec.shape).astype(np.float32))
-        else:
+        if spec.dtype in RANGES:
             low, high = RANGES[spec.dtype]
             arrays.append(rng.integers(low, high + 1, spec.shape).astype(spec.dtype.numpy))
+        else:
+            arrays.append(rng.uniform(-60, 60, spec.shape).astype(spec.dtype.numpy))
     return arrays

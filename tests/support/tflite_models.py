@@ -20,11 +20,40 @@ _OPTIONS = {
     "CONCATENATION": "ConcatenationOptions",
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "DEPTH_TO_SPACE": "DepthToSpaceOptions",
+    "DIV": "DivOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
+    "GATHER": "GatherOptions",
+    "L2_NORMALIZATION": "L2NormOptions",
+    "LEAKY_RELU": "LeakyReluOptions",
     "MAX_POOL_2D": "Pool2DOptions",
     "MEAN": "ReducerOptions",
+    "MIRROR_PAD": "MirrorPadOptions",
+    "MUL": "MulOptions",
+    "PACK": "PackOptions",
+    "REDUCE_MAX": "ReducerOptions",
+    "REDUCE_MIN": "ReducerOptions",
+    "RESIZE_BILINEAR": "ResizeBilinearOptions",
+    "RESIZE_NEAREST_NEIGHBOR": "ResizeNearestNeighborOptions",
     "SOFTMAX": "SoftmaxOptions",
+    "SPACE_TO_DEPTH": "SpaceToDepthOptions",
+    "SPLIT": "SplitOptions",
+    "SPLIT_V": "SplitVOptions",
+    "STRIDED_SLICE": "StridedSliceOptions",
+    "SUB": "SubOptions",
+    "SUM": "ReducerOptions",
+    "TRANSPOSE_CONV": "TransposeConvOptions",
+    "UNPACK": "UnpackOptions",
 }
+_ONE_VERSION = (
+    "ELU",
+    "EXPAND_DIMS",
+    "HARD_SWISH",
+    "PRELU",
+    "RELU_0_TO_1",
+    "RELU_N1_TO_1",
+    "RESHAPE",
+)
 _TYPES = {
     "float32": "FLOAT32",
     "float16": "FLOAT16",
@@ -77,6 +106,12 @@ class Net:
         """`options` are named as in the schema, in CamelCase; returns `output`."""
         self.operators.append((kind, inputs, (output,), options))
         return output
+
+    def several(
+        self, kind: str, inputs: Sequence[int], outputs: Sequence[int], **options: Any
+    ) -> None:
+        """An operator with more than one result."""
+        self.operators.append((kind, inputs, tuple(outputs), options))
 
     def model(self, inputs: Sequence[int], outputs: Sequence[int], subgraphs: int = 1) -> bytes:
         b = flatbuffers.Builder(1024)
@@ -133,9 +168,9 @@ class Net:
         parts = {"BuiltinCode": number, "DeprecatedBuiltinCode": min(number, 127), "Version": 1}
         if kind == "CUSTOM":
             parts["CustomCode"] = b.CreateString("MyOperator")
-        elif kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
-            parts["Version"] = 3  # the first for int8
-        elif kind != "RESHAPE" and any(item.dtype == "int8" for item in self.tensors):
+        elif kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"):
+            parts["Version"] = 3  # the first for int8 and, of the last, with a bias
+        elif kind not in _ONE_VERSION and any(item.dtype == "int8" for item in self.tensors):
             parts["Version"] = 2
         return _table(b, "OperatorCode", parts)
 

@@ -14,6 +14,7 @@ from furiosa.common.errors import InvalidProgram
 from furiosa.common.tensor import DType
 from furiosa.enf import NpuSection, Opcode, Program, Space, Window
 from furiosa.enf.onnxgraph import GraphBuilder
+from furiosa.enf.verify import verify
 from furiosa.vnpu import Engine, ExecutionFailed, Interpreter, session
 from support.programs import Draft, a_program, inputs_for
 from support.random_programs import random_program
@@ -23,6 +24,7 @@ I8, U8, F32 = DType.INT8, DType.UINT8, DType.FLOAT32
 
 
 def agree(program: Program, inputs: list[npt.NDArray[Any]], threads: int = 1) -> None:
+    verify(program)
     expected = Interpreter(program).run(inputs)
     found = Engine(program, threads).run(inputs)
     for e, f, port in zip(expected, found, program.outputs, strict=True):

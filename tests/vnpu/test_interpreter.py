@@ -52,6 +52,22 @@ def test_partly_overlapping_buffers_overwrite_each_other() -> None:
     assert found.tolist() == [a + b for a, b in zip(first, range(16), strict=True)]
 
 
+def test_instructions_get_their_constants_and_need_no_source() -> None:
+    """A constant behind the input, and of both the elements 3, 0 and 2."""
+    draft = Draft()
+    x = draft.input(DType.INT8, (1, 2))
+    loaded, both = draft.buffer(DType.INT8, (1, 2)), draft.buffer(DType.INT8, (1, 4))
+    y = draft.buffer(DType.INT8, (1, 3), Space.DRAM)
+    draft.emit(Opcode.LOAD, loaded, weights=draft.constant([[7, 8]], DType.INT8))
+    draft.emit(Opcode.CONCAT, both, x, source1=loaded, axis=1)
+    places = draft.constant([3, 0, 2], DType.INT32)
+    draft.emit(Opcode.GATHER, y, both, parameters=places, axis=1)
+    draft.output(y)
+    program = draft.finish()
+    verify(program)
+    assert Interpreter(program).run([np.array([[5, 6]], np.int8)])[0].tolist() == [[8, 5, 7]]
+
+
 def test_runs_do_not_depend_on_earlier_ones() -> None:
     rng = np.random.default_rng(0)
     program = random_program(np.random.default_rng(12))

@@ -7,12 +7,12 @@ import numpy.typing as npt
 
 from furiosa.enf import NONE, HostSection, Instruction, NpuSection, Program
 from furiosa.vnpu.host import HostGraph
-from furiosa.vnpu.kernels import KERNELS
+from furiosa.vnpu.kernels import KERNELS, Result
 from furiosa.vnpu.memory import Memory
 from furiosa.vnpu.tensors import check
 
 _SOURCES: Final = ("source0", "source1")
-_CONSTANTS: Final = ("weights", "bias", "multiplier")
+_CONSTANTS: Final = ("weights", "bias", "multiplier", "parameters")
 
 
 class Interpreter:
@@ -55,4 +55,4 @@ class Interpreter:
         constants = self._program.constants
         operands += [constants[c] for f in _CONSTANTS if (c := getattr(i, f)) != NONE]
         out = self._memory[i.out]
-        out[...] = KERNELS[i.opcode](i, out.dtype, *operands).reshape(out.shape)
+        out[...] = KERNELS[i.opcode](i, Result(out.dtype, out.shape), *operands)

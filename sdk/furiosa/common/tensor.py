@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 # numpy is imported on use: the command-line tools share this vocabulary and must start fast
 if TYPE_CHECKING:
@@ -60,14 +60,23 @@ class Quantization:
     zero_point: int
 
 
+AXES: Final = "NCHW?"  # batch, channel, height, width, unknown
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A program input or output. `shape` is in elements and never dynamic."""
+    """A program input or output. `shape` is in elements and never dynamic.
+
+    `axes` has one letter of AXES for each dimension; empty: an image is NCHW, of other ranks nothing is
+    known. `extent` is how much of each dimension holds data, the rest is padding; empty: all of it.
+    """
 
     name: str
     dtype: DType
     shape: tuple[int, ...]
     quantization: Quantization | None = None
+    axes: str = ""
+    extent: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:

@@ -316,7 +316,13 @@ def utilization_from_wire(message: types_pb2.Utilization) -> UtilizationView:
 
 
 def tensor_to_wire(spec: TensorSpec) -> types_pb2.TensorSpec:
-    message = types_pb2.TensorSpec(name=spec.name, data_type=_DTYPE[spec.dtype], shape=spec.shape)
+    message = types_pb2.TensorSpec(
+        name=spec.name,
+        data_type=_DTYPE[spec.dtype],
+        shape=spec.shape,
+        axes=spec.axes,
+        extent=spec.extent,
+    )
     if spec.quantization is not None:
         message.quantization.scale = spec.quantization.scale
         message.quantization.zero_point = spec.quantization.zero_point
@@ -328,7 +334,12 @@ def tensor_from_wire(message: types_pb2.TensorSpec) -> TensorSpec:
     if message.HasField("quantization"):
         quantization = Quantization(message.quantization.scale, message.quantization.zero_point)
     return TensorSpec(
-        message.name, _back(_DTYPE, message.data_type), tuple(message.shape), quantization
+        message.name,
+        _back(_DTYPE, message.data_type),
+        tuple(message.shape),
+        quantization,
+        message.axes,
+        tuple(message.extent),
     )
 
 

@@ -44,12 +44,14 @@ def _instruction(i: Instruction) -> str:
     operands, fields = OPERANDS[i.opcode], FIELDS[i.opcode]
     words = [f"%{i.out} = {i.opcode.name.lower()}"]
     words += [f"%{getattr(i, name)}" for name in ("source0", "source1") if name in operands]
-    constants = ("weights", "bias", "multiplier")
+    constants = ("weights", "bias", "multiplier", "parameters")
     words += [f"{name} ${getattr(i, name)}" for name in constants if name in operands]
     zeros = ("zero0", "zero1", "zero_out")
     words += [f"{name} {getattr(i, name)}" for name in zeros if name in fields]
     if "low" in fields:
         words.append(f"clamp {i.low}..{i.high}")
+    if "axis" in fields:
+        words.append(f"axis {i.axis}")
     if "window" in fields:
         w = i.window
         for name, sizes in (("kernel", w.kernel), ("strides", w.strides), ("pads", w.pads)):

@@ -1,22 +1,22 @@
 """Rules on single instructions: operands, types, shapes, windows, arithmetic.
 
-What each opcode takes is in two tables; what must hold between its operands is one function each.
+What each opcode takes is in two tables; what must hold between its operands is in `instruction_checks`.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from furiosa.common.tensor import DType
+from furiosa.enf.instruction_checks import CHECKS
 from furiosa.enf.isa import NONE, Instruction, Opcode, Window
 from furiosa.enf.limits import Limits
-from furiosa.enf.program import TARGETS, Buffer, Program
+from furiosa.enf.program import TARGETS, Program
 from furiosa.enf.table_rules import RANGES
 
-_CONSTANTS: Final = ("weights", "bias", "multiplier")
+_CONSTANTS: Final = ("weights", "bias", "multiplier", "parameters")
 _CONV_OPERANDS: Final = frozenset({"source0", "weights", "bias", "multiplier"})
 OPERANDS: Final = {
     Opcode.CONV2D: _CONV_OPERANDS,
@@ -26,17 +26,50 @@ OPERANDS: Final = {
     Opcode.RESHAPE: frozenset({"source0"}),
     Opcode.QUANTIZE: frozenset({"source0", "multiplier"}),
     Opcode.DEQUANTIZE: frozenset({"source0", "multiplier"}),
+    Opcode.LOAD: frozenset({"weights"}),
+    Opcode.MULTIPLY: frozenset({"source0", "source1", "multiplier"}),
+    Opcode.TABLE: frozenset({"source0", "weights"}),
+    Opcode.CONCAT: frozenset({"source0", "source1"}),
+    Opcode.TRANSPOSE: frozenset({"source0", "parameters"}),
+    Opcode.SLICE: frozenset({"source0", "parameters"}),
+    Opcode.PAD: frozenset({"source0", "parameters"}),
+    Opcode.EXPAND: frozenset({"source0"}),
+    Opcode.GATHER: frozenset({"source0", "parameters"}),
+    Opcode.RESIZE_LINEAR: frozenset({"source0", "multiplier", "parameters"}),
+    Opcode.AVERAGE_POOL2D: frozenset({"source0", "multiplier"}),
+    Opcode.REDUCE_SUM: frozenset({"source0", "multiplier", "parameters"}),
+    Opcode.REDUCE_L2: frozenset({"source0", "multiplier", "parameters"}),
+    Opcode.L2_NORMALIZE: frozenset({"source0", "multiplier", "parameters"}),
+    Opcode.SOFTMAX: frozenset({"source0", "weights", "multiplier"}),
+    Opcode.MATMUL: frozenset({"source0", "source1", "multiplier"}),
 }
-_ALL_FIELDS: Final = frozenset({"zero0", "zero1", "zero_out", "low", "high", "window"})
-_CONV_FIELDS: Final = _ALL_FIELDS - {"zero1"}
+_STORED: Final = frozenset({"zero_out", "low", "high"})
+_RESCALED: Final = _STORED | {"zero0"}
+_TWO_SOURCES: Final = _RESCALED | {"zero1"}
 FIELDS: Final = {
-    Opcode.CONV2D: _CONV_FIELDS,
-    Opcode.DEPTHWISE_CONV2D: _CONV_FIELDS,
-    Opcode.ADD: _ALL_FIELDS - {"window"},
+    Opcode.CONV2D: _TWO_SOURCES | {"window"},
+    Opcode.DEPTHWISE_CONV2D: _TWO_SOURCES | {"window"},
+    Opcode.ADD: _TWO_SOURCES,
     Opcode.MAX_POOL2D: frozenset({"low", "high", "window"}),
     Opcode.RESHAPE: frozenset[str](),
-    Opcode.QUANTIZE: frozenset({"zero_out", "low", "high"}),
+    Opcode.QUANTIZE: _STORED,
     Opcode.DEQUANTIZE: frozenset({"zero0"}),
+    Opcode.LOAD: frozenset[str](),
+    Opcode.MULTIPLY: _TWO_SOURCES,
+    Opcode.TABLE: frozenset({"axis"}),
+    Opcode.CONCAT: frozenset({"axis"}),
+    Opcode.TRANSPOSE: frozenset[str](),
+    Opcode.SLICE: frozenset[str](),
+    Opcode.PAD: frozenset({"zero0"}),
+    Opcode.EXPAND: frozenset[str](),
+    Opcode.GATHER: frozenset({"axis"}),
+    Opcode.RESIZE_LINEAR: _RESCALED,
+    Opcode.AVERAGE_POOL2D: _RESCALED | {"window"},
+    Opcode.REDUCE_SUM: _RESCALED,
+    Opcode.REDUCE_L2: _RESCALED,
+    Opcode.L2_NORMALIZE: _RESCALED,
+    Opcode.SOFTMAX: _STORED | {"axis"},
+    Opcode.MATMUL: _TWO_SOURCES,
 }
 _UNUSED: Final = {
     "zero0": 0,
@@ -44,12 +77,14 @@ _UNUSED: Final = {
     "zero_out": 0,
     "low": 0,
     "high": 0,
+    "axis": 0,
     "window": Window(),
 }
 _CONVOLUTIONS: Final = frozenset({Opcode.CONV2D, Opcode.DEPTHWISE_CONV2D})
 _U16: Final = 0xFFFF
-_MAX_ADD_MULTIPLIER: Final = 2.0**100
-_MAX_TERM: Final = 255 * 128  # |x - zero0| * |w|
+# of either sign; no term may be infinite, lest their sum or product be not a number
+_LARGEST_TERMS: Final = {Opcode.ADD: 2.0**100, Opcode.MULTIPLY: 2.0**60}
+_DIVISIONS: Final = frozenset({Opcode.QUANTIZE, Opcode.SOFTMAX})
 
 
 def operands_are_present(program: Program, limits: Limits) -> Iterator[str]:
@@ -106,7 +141,9 @@ def zero_points_and_clamps_are_in_range(program: Program, limits: Limits) -> Ite
         points = (("zero0", i.source0), ("zero1", i.source1), ("zero_out", i.out))
         for field, buffer in points:
             if field in used:
-                low, high = RANGES[program.buffers[buffer].dtype]
+                of_weights = field == "zero1" and i.opcode in _CONVOLUTIONS
+                dtype = DType.INT8 if of_weights else program.buffers[buffer].dtype
+                low, high = RANGES[dtype]
                 if not low <= getattr(i, field) <= high:
                     yield f"{where}: {field} is {getattr(i, field)}, outside {low}..{high}"
         if "low" in used:
@@ -122,13 +159,40 @@ def multipliers_are_in_range(program: Program, limits: Limits) -> Iterator[str]:
             continue
         seen.add((i.multiplier, i.opcode))
         values = program.constants[i.multiplier].astype(np.float32, copy=False)
-        wrong = ~(np.isfinite(values) & (values >= 0))
-        if i.opcode is Opcode.ADD:  # no term may be infinite, lest their sum be not a number
-            wrong |= values > _MAX_ADD_MULTIPLIER
-        if i.opcode is Opcode.QUANTIZE:  # divides by it
+        if i.opcode in _LARGEST_TERMS:
+            wrong = ~(np.abs(values) <= _LARGEST_TERMS[i.opcode])
+        else:
+            wrong = ~(np.isfinite(values) & (values >= 0))
+        if i.opcode in _DIVISIONS:
             wrong |= values == 0
+        if i.opcode is Opcode.RESIZE_LINEAR:  # all but the last are weights
+            wrong[:-1] |= values[:-1] > 1
         if wrong.any():
             yield f"{where}: a multiplier is {values[wrong][0]}"
+
+
+def indices_are_inside(program: Program, limits: Limits) -> Iterator[str]:
+    found: dict[tuple[int, int, int], tuple[int, int]] = {}  # as with multipliers
+    for where, i in _each(program):
+        for what, first, end, size in _indices(i, program):
+            part = (i.parameters, first, end)
+            if part not in found:
+                indices = program.constants[i.parameters][first:end]
+                found[part] = int(indices.min()), int(indices.max())
+            for index in found[part]:
+                if not 0 <= index < size:
+                    yield f"{where}: {what} {index} is outside 0..{size - 1}"
+
+
+def _indices(i: Instruction, program: Program) -> Iterator[tuple[str, int, int, int]]:
+    """Parts of `parameters`: what they count, from where to where they are, and how many there are."""
+    if i.opcode is Opcode.GATHER:
+        out, source = program.buffers[i.out].shape, program.buffers[i.source0].shape
+        yield "index", 0, out[i.axis], source[i.axis]
+    elif i.opcode is Opcode.RESIZE_LINEAR:
+        (height, width), source = program.buffers[i.out].shape[2:], program.buffers[i.source0].shape
+        yield "row", 0, 2 * height, source[2]
+        yield "column", 2 * height, 2 * (height + width), source[3]
 
 
 def accumulators_fit_int32(program: Program, limits: Limits) -> Iterator[str]:
@@ -140,134 +204,11 @@ def accumulators_fit_int32(program: Program, limits: Limits) -> Iterator[str]:
             bias = program.constants[i.bias]
             largest[i.bias] = max(int(bias.max()), -int(bias.min()))
         taps = math.prod(program.constants[i.weights].shape[1:])
-        if taps * _MAX_TERM + largest[i.bias] >= 1 << 31:
+        term = 255 * max(128 + i.zero1, 127 - i.zero1)  # |x - zero0| * |w - zero1|
+        if taps * term + largest[i.bias] >= 1 << 31:
             yield f"{where}: {taps} products and a bias of {largest[i.bias]} may exceed an int32"
 
 
 def _each(program: Program) -> Iterator[tuple[str, Instruction]]:
     for index, instruction in enumerate(program.instructions):
         yield f"instruction {index} ({instruction.opcode.name})", instruction
-
-
-def _is_activation(what: str, *buffers: Buffer) -> Iterator[str]:
-    for buffer in buffers:
-        if buffer.dtype not in RANGES:
-            yield f"{what} is {buffer.dtype.value}, not int8 or uint8"
-
-
-def _constant(
-    what: str, array: npt.NDArray[Any], dtype: DType, shape: tuple[int, ...]
-) -> Iterator[str]:
-    if array.dtype.name != dtype.value or array.shape != shape:
-        found = f"{array.dtype.name} {list(array.shape)}"
-        yield f"{what} is {found}, expected {dtype.value} {list(shape)}"
-
-
-def _maps(source: Buffer, out: Buffer) -> Iterator[str]:
-    """Both are stacks of images, as many in `out` as in `source`."""
-    if len(source.shape) != 4 or len(out.shape) != 4:
-        yield f"source {list(source.shape)} and result {list(out.shape)} must have rank 4"
-    elif source.shape[0] != out.shape[0]:
-        yield f"{source.shape[0]} images become {out.shape[0]}"
-
-
-def _window(w: Window, source: Buffer, out: Buffer) -> Iterator[str]:
-    for axis in (0, 1):
-        extent = (w.kernel[axis] - 1) * w.dilations[axis] + 1
-        room = source.shape[2 + axis] + w.pads[axis] + w.pads[2 + axis] - extent
-        size = room // w.strides[axis] + 1 if room >= 0 else 0
-        if size != out.shape[2 + axis]:
-            yield f"axis {2 + axis} of the result is {out.shape[2 + axis]}, the window gives {size}"
-
-
-def _convolution(i: Instruction, program: Program) -> Iterator[str]:
-    source, out = program.buffers[i.source0], program.buffers[i.out]
-    yield from _is_activation("the source", source)
-    yield from _is_activation("the result", out)
-    yield from (found := list(_maps(source, out)))
-    if found:
-        return
-    channels, results, group = source.shape[1], out.shape[1], i.window.group
-    if channels % group or results % group:
-        yield f"{group} groups do not divide {channels} and {results} channels"
-        return
-    if i.opcode is Opcode.DEPTHWISE_CONV2D and group != channels:
-        yield f"there are {group} groups for {channels} channels"
-    weights = (results, channels // group, *i.window.kernel)
-    yield from _constant("weights", program.constants[i.weights], DType.INT8, weights)
-    yield from _constant("bias", program.constants[i.bias], DType.INT32, (results,))
-    yield from _constant("multiplier", program.constants[i.multiplier], DType.FLOAT32, (results,))
-    yield from _window(i.window, source, out)
-
-
-def _add(i: Instruction, program: Program) -> Iterator[str]:
-    sources = program.buffers[i.source0], program.buffers[i.source1]
-    out = program.buffers[i.out]
-    yield from _is_activation("a source", *sources)
-    yield from _is_activation("the result", out)
-    if not sources[0].shape == sources[1].shape == out.shape:
-        shapes = [list(b.shape) for b in (*sources, out)]
-        yield f"shapes {shapes[0]} and {shapes[1]} do not add to {shapes[2]}"
-    yield from _constant("multiplier", program.constants[i.multiplier], DType.FLOAT32, (2,))
-
-
-def _max_pool(i: Instruction, program: Program) -> Iterator[str]:
-    source, out = program.buffers[i.source0], program.buffers[i.out]
-    yield from _is_activation("the source", source)
-    yield from _same_dtype(source, out)
-    yield from (found := list(_maps(source, out)))
-    if found:
-        return
-    if source.shape[1] != out.shape[1]:
-        yield f"{source.shape[1]} channels become {out.shape[1]}"
-    if i.window.group != 1:
-        yield f"group is {i.window.group}"
-    w = i.window
-    if any(pad >= size for pad, size in zip(w.pads, w.kernel * 2, strict=True)):
-        yield f"pads {w.pads} are not less than the kernel {w.kernel}"
-    yield from _window(w, source, out)
-
-
-def _reshape(i: Instruction, program: Program) -> Iterator[str]:
-    source, out = program.buffers[i.source0], program.buffers[i.out]
-    yield from _same_dtype(source, out)
-    if math.prod(source.shape) != math.prod(out.shape):
-        yield f"{list(source.shape)} and {list(out.shape)} differ in size"
-
-
-def _quantize(i: Instruction, program: Program) -> Iterator[str]:
-    source, out = program.buffers[i.source0], program.buffers[i.out]
-    yield from _is_activation("the result", out)
-    yield from _conversion(i, source, out, source, program)
-
-
-def _dequantize(i: Instruction, program: Program) -> Iterator[str]:
-    source, out = program.buffers[i.source0], program.buffers[i.out]
-    yield from _is_activation("the source", source)
-    yield from _conversion(i, source, out, out, program)
-
-
-def _conversion(
-    i: Instruction, source: Buffer, out: Buffer, real: Buffer, program: Program
-) -> Iterator[str]:
-    if real.dtype is not DType.FLOAT32:
-        yield f"the real values are {real.dtype.value}, not float32"
-    if source.shape != out.shape:
-        yield f"the shape changes from {list(source.shape)} to {list(out.shape)}"
-    yield from _constant("multiplier", program.constants[i.multiplier], DType.FLOAT32, (1,))
-
-
-def _same_dtype(source: Buffer, out: Buffer) -> Iterator[str]:
-    if source.dtype is not out.dtype:
-        yield f"the type changes from {source.dtype.value} to {out.dtype.value}"
-
-
-CHECKS: Final[dict[Opcode, Callable[[Instruction, Program], Iterator[str]]]] = {
-    Opcode.CONV2D: _convolution,
-    Opcode.DEPTHWISE_CONV2D: _convolution,
-    Opcode.ADD: _add,
-    Opcode.MAX_POOL2D: _max_pool,
-    Opcode.RESHAPE: _reshape,
-    Opcode.QUANTIZE: _quantize,
-    Opcode.DEQUANTIZE: _dequantize,
-}

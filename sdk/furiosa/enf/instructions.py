@@ -1,4 +1,4 @@
-"""Instructions as 64-byte records, little endian (docs/enf.md has the table of fields)."""
+"""Instructions as 68-byte records, little endian (docs/enf.md has the table of fields)."""
 
 import struct
 from collections.abc import Iterable
@@ -8,9 +8,9 @@ from furiosa.common.errors import InvalidProgram
 from furiosa.enf.isa import Instruction, Opcode, Window
 from furiosa.enf.limits import Limits, bounded
 
-# opcode, pes, reserved, six operands, group, five values of the arithmetic, ten of the window, reserved
-_RECORD: Final = struct.Struct("<HBB7I5h11H")
-RECORD_BYTES: Final = 64
+# opcode, pes, axis, seven operands, group, five values of the arithmetic, ten of the window, reserved
+_RECORD: Final = struct.Struct("<HBB8I5h11H")
+RECORD_BYTES: Final = 68
 assert _RECORD.size == RECORD_BYTES
 
 
@@ -20,11 +20,11 @@ def encode(instructions: Iterable[Instruction]) -> bytes:
 
 
 def _encode(i: Instruction) -> bytes:
-    operands = (i.out, i.source0, i.source1, i.weights, i.bias, i.multiplier)
+    operands = (i.out, i.source0, i.source1, i.weights, i.bias, i.multiplier, i.parameters)
     arithmetic = (i.zero0, i.zero1, i.zero_out, i.low, i.high)
     w = i.window
     window = (*w.kernel, *w.strides, *w.pads, *w.dilations)
-    return _RECORD.pack(i.opcode, i.pes, 0, *operands, w.group, *arithmetic, *window, 0)
+    return _RECORD.pack(i.opcode, i.pes, i.axis, *operands, w.group, *arithmetic, *window, 0)
 
 
 def decode(data: memoryview, limits: Limits) -> tuple[Instruction, ...]:
@@ -43,7 +43,7 @@ def decode(data: memoryview, limits: Limits) -> tuple[Instruction, ...]:
 
 
 def _decode(index: int, f: tuple[int, ...]) -> Instruction:
-    if f[2] or f[25]:
+    if f[26]:
         raise InvalidProgram("reserved", f"instruction {index}: a reserved field is not zero")
     try:
         opcode = Opcode(f[0])
@@ -57,17 +57,19 @@ def _decode(index: int, f: tuple[int, ...]) -> Instruction:
         weights=f[6],
         bias=f[7],
         multiplier=f[8],
-        zero0=f[10],
-        zero1=f[11],
-        zero_out=f[12],
-        low=f[13],
-        high=f[14],
+        parameters=f[9],
+        zero0=f[11],
+        zero1=f[12],
+        zero_out=f[13],
+        low=f[14],
+        high=f[15],
+        axis=f[2],
         window=Window(
-            kernel=(f[15], f[16]),
-            strides=(f[17], f[18]),
-            pads=(f[19], f[20], f[21], f[22]),
-            dilations=(f[23], f[24]),
-            group=f[9],
+            kernel=(f[16], f[17]),
+            strides=(f[18], f[19]),
+            pads=(f[20], f[21], f[22], f[23]),
+            dilations=(f[24], f[25]),
+            group=f[10],
         ),
         pes=f[1],
     )

@@ -14,7 +14,7 @@ from furiosa.common.errors import InvalidProgram, UnsupportedProgram
 from furiosa.enf.limits import Limits, aligned, bounded
 
 MAGIC: Final = b"\x89ENF\r\n\x1a\n"  # catches text-mode transfers, as in PNG
-VERSION: Final = 1
+VERSION: Final = 2
 SECTIONS: Final = ("metadata", "instructions", "constants")  # kinds 1, 2, 3, in file order
 
 _HEADER: Final = struct.Struct(

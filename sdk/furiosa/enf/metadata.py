@@ -73,7 +73,7 @@ def encode(program: Program) -> tuple[bytes, bytes]:
 
 
 def _port(port: Port) -> pb.Port:
-    message = pb.Port(name=port.name, buffer=port.buffer)
+    message = pb.Port(name=port.name, buffer=port.buffer, axes=port.axes, extent=port.extent)
     if port.quantization is not None:
         message.quantization.scale = port.quantization.scale
         message.quantization.zero_point = port.quantization.zero_point
@@ -146,7 +146,7 @@ def _read_port(message: pb.Port) -> Port:
     if message.HasField("quantization"):
         q = message.quantization
         quantization = Quantization(q.scale, q.zero_point)
-    return Port(message.name, message.buffer, quantization)
+    return Port(message.name, message.buffer, quantization, message.axes, tuple(message.extent))
 
 
 def _read_buffer(index: int, message: pb.Buffer) -> Buffer:

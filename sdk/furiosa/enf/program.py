@@ -33,11 +33,16 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A program input or output: the buffer that holds it and how to read its values."""
+    """A program input or output: the buffer that holds it and how to read its values.
+
+    `axes` and `extent` are as of a TensorSpec.
+    """
 
     name: str
     buffer: int
     quantization: Quantization | None = None
+    axes: str = ""
+    extent: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,9 @@ class Program:
 
     def spec(self, port: Port) -> TensorSpec:
         buffer = self.buffers[port.buffer]
-        return TensorSpec(port.name, buffer.dtype, buffer.shape, port.quantization)
+        return TensorSpec(
+            port.name, buffer.dtype, buffer.shape, port.quantization, port.axes, port.extent
+        )
 
     @property
     def input_specs(self) -> tuple[TensorSpec, ...]:

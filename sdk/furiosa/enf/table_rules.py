@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from furiosa.common.tensor import DType
+from furiosa.common.tensor import AXES, DType
 from furiosa.enf.limits import ALIGNMENT, MAX_DIMENSION, MAX_RANK, Limits
 from furiosa.enf.program import TARGETS, Buffer, HostSection, NpuSection, Port, Program, Space
 
@@ -127,6 +127,13 @@ def _port(what: str, port: Port, program: Program) -> Iterator[str]:
     first = buffer.shape[0] if buffer.shape else 1
     if first % program.batch:
         yield f"{what} has {first} rows, no multiple of the batch of {program.batch}"
+    if port.axes and (len(port.axes) != len(buffer.shape) or not set(port.axes) <= set(AXES)):
+        yield f"{what} has {len(buffer.shape)} dimensions and the axes {port.axes[:16]!r}"
+    if port.extent and (
+        len(port.extent) != len(buffer.shape)
+        or not all(1 <= e <= size for e, size in zip(port.extent, buffer.shape, strict=True))
+    ):
+        yield f"{what} has the shape {list(buffer.shape)} and the extent {list(port.extent[:16])}"
     q = port.quantization
     if q is None:
         return

@@ -31,6 +31,7 @@ RULES: Final[tuple[Rule, ...]] = (
     instruction_rules.types_and_shapes_agree,
     instruction_rules.zero_points_and_clamps_are_in_range,
     instruction_rules.multipliers_are_in_range,
+    instruction_rules.indices_are_inside,
     instruction_rules.accumulators_fit_int32,
     lifetime_rules.buffers_are_written_once_before_reading,
     lifetime_rules.live_buffers_are_disjoint,

@@ -23,7 +23,7 @@ from furiosa.common.errors import InvalidProgram, LimitExceeded
 from furiosa.common.tensor import DType, Quantization, TensorSpec
 
 SPECS = (
-    TensorSpec("x", DType.FLOAT32, (1, 3, 8, 8)),
+    TensorSpec("x", DType.FLOAT32, (1, 3, 8, 8), axes="NHWC", extent=(1, 3, 8, 7)),
     TensorSpec("y", DType.INT8, (), Quantization(0.1, -128)),
 )
 EVERY_KIND: list[Message] = [

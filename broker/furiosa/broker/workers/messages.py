@@ -246,13 +246,20 @@ def _quantization(value: object) -> Quantization | None:
 
 
 def _tensor(value: object) -> TensorSpec:
-    record = _record(value, ("name", "dtype", "shape", "quantization"))
+    record = _record(value, ("name", "dtype", "shape", "quantization", "axes", "extent"))
     try:
         dtype = DType(record["dtype"])
     except ValueError as error:
         raise BadMessage(str(error)) from None
     shape = tuple(map(_integer, _items(record["shape"], MAX_RANK)))
-    spec = TensorSpec(_text(record["name"]), dtype, shape, _quantization(record["quantization"]))
+    spec = TensorSpec(
+        _text(record["name"]),
+        dtype,
+        shape,
+        _quantization(record["quantization"]),
+        _text(record["axes"]),
+        tuple(map(_integer, _items(record["extent"], MAX_RANK))),
+    )
     _integer(spec.nbytes)
     return spec
 

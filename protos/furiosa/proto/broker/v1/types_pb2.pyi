@@ -582,8 +582,12 @@ class TensorSpec(google.protobuf.message.Message):
     DATA_TYPE_FIELD_NUMBER: builtins.int
     SHAPE_FIELD_NUMBER: builtins.int
     QUANTIZATION_FIELD_NUMBER: builtins.int
+    AXES_FIELD_NUMBER: builtins.int
+    EXTENT_FIELD_NUMBER: builtins.int
     name: builtins.str
     data_type: Global___DataType.ValueType
+    axes: builtins.str
+    """a letter of NCHW? for each dimension; empty: of rank 4 NCHW, else unknown"""
     @property
     def shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """elements; rank 0 is an empty list"""
@@ -592,6 +596,10 @@ class TensorSpec(google.protobuf.message.Message):
     def quantization(self) -> Global___Quantization:
         """absent: the values are real numbers"""
 
+    @property
+    def extent(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """how much of each dimension holds data, the rest is padding; empty: all"""
+
     def __init__(
         self,
         *,
@@ -599,9 +607,11 @@ class TensorSpec(google.protobuf.message.Message):
         data_type: Global___DataType.ValueType = ...,
         shape: collections.abc.Iterable[builtins.int] | None = ...,
         quantization: Global___Quantization | None = ...,
+        axes: builtins.str = ...,
+        extent: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["quantization", b"quantization"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["data_type", b"data_type", "name", b"name", "quantization", b"quantization", "shape", b"shape"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["axes", b"axes", "data_type", b"data_type", "extent", b"extent", "name", b"name", "quantization", b"quantization", "shape", b"shape"]) -> None: ...
 
 Global___TensorSpec: typing_extensions.TypeAlias = TensorSpec
 

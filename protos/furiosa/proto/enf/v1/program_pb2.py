@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"furiosa/proto/enf/v1/program.proto\x12\x14\x66uriosa.proto.enf.v1\"1\n\x0cQuantization\x12\r\n\x05scale\x18\x01 \x01(\x02\x12\x12\n\nzero_point\x18\x02 \x01(\x11\"\x9a\x01\n\x06\x42uffer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\tdata_type\x18\x02 \x01(\x0e\x32\x1e.furiosa.proto.enf.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x30\n\x05space\x18\x04 \x01(\x0e\x32!.furiosa.proto.enf.v1.MemorySpace\x12\x0e\n\x06offset\x18\x05 \x01(\x04\"\\\n\x08\x43onstant\x12\x31\n\tdata_type\x18\x01 \x01(\x0e\x32\x1e.furiosa.proto.enf.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"^\n\x04Port\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62uffer\x18\x02 \x01(\r\x12\x38\n\x0cquantization\x18\x03 \x01(\x0b\x32\".furiosa.proto.enf.v1.Quantization\"\xa9\x01\n\x07Section\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.furiosa.proto.enf.v1.SectionKind\x12\x19\n\x11\x66irst_instruction\x18\x02 \x01(\r\x12\x19\n\x11instruction_count\x18\x03 \x01(\r\x12\x16\n\x0egraph_constant\x18\x04 \x01(\r\x12\x0e\n\x06inputs\x18\x05 \x03(\r\x12\x0f\n\x07outputs\x18\x06 \x03(\r\"\x8f\x03\n\x07Program\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x18\n\x10\x63ompiler_version\x18\x02 \x01(\t\x12\x15\n\rsource_sha256\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x05 \x01(\r\x12*\n\x06inputs\x18\x06 \x03(\x0b\x32\x1a.furiosa.proto.enf.v1.Port\x12+\n\x07outputs\x18\x07 \x03(\x0b\x32\x1a.furiosa.proto.enf.v1.Port\x12-\n\x07\x62uffers\x18\x08 \x03(\x0b\x32\x1c.furiosa.proto.enf.v1.Buffer\x12\x31\n\tconstants\x18\t \x03(\x0b\x32\x1e.furiosa.proto.enf.v1.Constant\x12/\n\x08sections\x18\n \x03(\x0b\x32\x1d.furiosa.proto.enf.v1.Section\x12\x12\n\ndram_bytes\x18\x0b \x01(\x04\x12\x12\n\nsram_bytes\x18\x0c \x01(\x04\x12\x12\n\nprovenance\x18\r \x03(\t*\xcf\x01\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x12\n\x0e\x44\x41TA_TYPE_INT8\x10\x02\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x04\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x05\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x06\x12\x13\n\x0f\x44\x41TA_TYPE_INT16\x10\x07\x12\x12\n\x0e\x44\x41TA_TYPE_BOOL\x10\x08*Y\n\x0bMemorySpace\x12\x1c\n\x18MEMORY_SPACE_UNSPECIFIED\x10\x00\x12\x15\n\x11MEMORY_SPACE_DRAM\x10\x01\x12\x15\n\x11MEMORY_SPACE_SRAM\x10\x02*X\n\x0bSectionKind\x12\x1c\n\x18SECTION_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10SECTION_KIND_NPU\x10\x01\x12\x15\n\x11SECTION_KIND_HOST\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"furiosa/proto/enf/v1/program.proto\x12\x14\x66uriosa.proto.enf.v1\"1\n\x0cQuantization\x12\r\n\x05scale\x18\x01 \x01(\x02\x12\x12\n\nzero_point\x18\x02 \x01(\x11\"\x9a\x01\n\x06\x42uffer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x31\n\tdata_type\x18\x02 \x01(\x0e\x32\x1e.furiosa.proto.enf.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x30\n\x05space\x18\x04 \x01(\x0e\x32!.furiosa.proto.enf.v1.MemorySpace\x12\x0e\n\x06offset\x18\x05 \x01(\x04\"\\\n\x08\x43onstant\x12\x31\n\tdata_type\x18\x01 \x01(\x0e\x32\x1e.furiosa.proto.enf.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"|\n\x04Port\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62uffer\x18\x02 \x01(\r\x12\x38\n\x0cquantization\x18\x03 \x01(\x0b\x32\".furiosa.proto.enf.v1.Quantization\x12\x0c\n\x04\x61xes\x18\x04 \x01(\t\x12\x0e\n\x06\x65xtent\x18\x05 \x03(\x04\"\xa9\x01\n\x07Section\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.furiosa.proto.enf.v1.SectionKind\x12\x19\n\x11\x66irst_instruction\x18\x02 \x01(\r\x12\x19\n\x11instruction_count\x18\x03 \x01(\r\x12\x16\n\x0egraph_constant\x18\x04 \x01(\r\x12\x0e\n\x06inputs\x18\x05 \x03(\r\x12\x0f\n\x07outputs\x18\x06 \x03(\r\"\x8f\x03\n\x07Program\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x18\n\x10\x63ompiler_version\x18\x02 \x01(\t\x12\x15\n\rsource_sha256\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x05 \x01(\r\x12*\n\x06inputs\x18\x06 \x03(\x0b\x32\x1a.furiosa.proto.enf.v1.Port\x12+\n\x07outputs\x18\x07 \x03(\x0b\x32\x1a.furiosa.proto.enf.v1.Port\x12-\n\x07\x62uffers\x18\x08 \x03(\x0b\x32\x1c.furiosa.proto.enf.v1.Buffer\x12\x31\n\tconstants\x18\t \x03(\x0b\x32\x1e.furiosa.proto.enf.v1.Constant\x12/\n\x08sections\x18\n \x03(\x0b\x32\x1d.furiosa.proto.enf.v1.Section\x12\x12\n\ndram_bytes\x18\x0b \x01(\x04\x12\x12\n\nsram_bytes\x18\x0c \x01(\x04\x12\x12\n\nprovenance\x18\r \x03(\t*\xcf\x01\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x12\n\x0e\x44\x41TA_TYPE_INT8\x10\x02\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\x04\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x05\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x06\x12\x13\n\x0f\x44\x41TA_TYPE_INT16\x10\x07\x12\x12\n\x0e\x44\x41TA_TYPE_BOOL\x10\x08*Y\n\x0bMemorySpace\x12\x1c\n\x18MEMORY_SPACE_UNSPECIFIED\x10\x00\x12\x15\n\x11MEMORY_SPACE_DRAM\x10\x01\x12\x15\n\x11MEMORY_SPACE_SRAM\x10\x02*X\n\x0bSectionKind\x12\x1c\n\x18SECTION_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10SECTION_KIND_NPU\x10\x01\x12\x15\n\x11SECTION_KIND_HOST\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'furiosa.proto.enf.v1.program_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATATYPE']._serialized_start=1033
-  _globals['_DATATYPE']._serialized_end=1240
-  _globals['_MEMORYSPACE']._serialized_start=1242
-  _globals['_MEMORYSPACE']._serialized_end=1331
-  _globals['_SECTIONKIND']._serialized_start=1333
-  _globals['_SECTIONKIND']._serialized_end=1421
+  _globals['_DATATYPE']._serialized_start=1063
+  _globals['_DATATYPE']._serialized_end=1270
+  _globals['_MEMORYSPACE']._serialized_start=1272
+  _globals['_MEMORYSPACE']._serialized_end=1361
+  _globals['_SECTIONKIND']._serialized_start=1363
+  _globals['_SECTIONKIND']._serialized_end=1451
   _globals['_QUANTIZATION']._serialized_start=60
   _globals['_QUANTIZATION']._serialized_end=109
   _globals['_BUFFER']._serialized_start=112
@@ -44,9 +44,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONSTANT']._serialized_start=268
   _globals['_CONSTANT']._serialized_end=360
   _globals['_PORT']._serialized_start=362
-  _globals['_PORT']._serialized_end=456
-  _globals['_SECTION']._serialized_start=459
-  _globals['_SECTION']._serialized_end=628
-  _globals['_PROGRAM']._serialized_start=631
-  _globals['_PROGRAM']._serialized_end=1030
+  _globals['_PORT']._serialized_end=486
+  _globals['_SECTION']._serialized_start=489
+  _globals['_SECTION']._serialized_end=658
+  _globals['_PROGRAM']._serialized_start=661
+  _globals['_PROGRAM']._serialized_end=1060
 # @@protoc_insertion_point(module_scope)

@@ -170,20 +170,30 @@ class Port(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     BUFFER_FIELD_NUMBER: builtins.int
     QUANTIZATION_FIELD_NUMBER: builtins.int
+    AXES_FIELD_NUMBER: builtins.int
+    EXTENT_FIELD_NUMBER: builtins.int
     name: builtins.str
     buffer: builtins.int
     """index into buffers"""
+    axes: builtins.str
+    """a letter of NCHW? for each dimension; empty: of rank 4 NCHW, else unknown"""
     @property
     def quantization(self) -> Global___Quantization: ...
+    @property
+    def extent(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """how much of each dimension holds data, the rest is padding; empty: all"""
+
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         buffer: builtins.int = ...,
         quantization: Global___Quantization | None = ...,
+        axes: builtins.str = ...,
+        extent: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["quantization", b"quantization"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["buffer", b"buffer", "name", b"name", "quantization", b"quantization"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["axes", b"axes", "buffer", b"buffer", "extent", b"extent", "name", b"name", "quantization", b"quantization"]) -> None: ...
 
 Global___Port: typing_extensions.TypeAlias = Port
 

@@ -1,0 +1,85 @@
+"""NPU sections as ONNX graphs that compute the same bits.
+
+onnxruntime's fast integer kernels take uint8 activations and int8 weights, and their requantisation is
+ours when the scales of source and result are 1 and the weights' scale is the multiplier. So every int8
+buffer is carried as uint8, 128 higher, with zero points and clamps moved along; the bits differ in the
+top one only. ADD is spelled out in float32, because the rounding of the fused QLinearAdd depends on the
+CPU.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from furiosa.enf import NONE, Instruction, NpuSection, Opcode, Program
+from furiosa.vnpu.npugraph import elementwise, movement, reduction, windows
+from furiosa.vnpu.npugraph.graph import FLIP, Graph, Lowering, name
+
+__all__ = ["FLIP", "NpuGraph", "last_readers", "lower", "name"]
+
+_LOWERINGS: Final[Mapping[Opcode, Lowering]] = {
+    **windows.LOWERINGS,
+    **elementwise.LOWERINGS,
+    **movement.LOWERINGS,
+    **reduction.LOWERINGS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NpuGraph:
+    """`inputs` and `outputs` are buffers; their values are called `name(buffer)` in the graph."""
+
+    model: bytes
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+def last_readers(program: Program) -> dict[int, int]:
+    """Buffer to the number of the last section that reads it; outputs are read after all sections."""
+    last: dict[int, int] = {}
+    for number, section in enumerate(program.sections):
+        if isinstance(section, NpuSection):
+            for i in _instructions(program, section):
+                last[i.source0] = last[i.source1] = number
+        else:
+            last.update(dict.fromkeys(section.inputs, number))
+    last.update(dict.fromkeys((port.buffer for port in program.outputs), len(program.sections)))
+    return last
+
+
+def lower(
+    program: Program, number: int, section: NpuSection, last: dict[int, int], *, wide_weights: bool
+) -> NpuGraph:
+    """The graph of one section; its outputs are what later sections or the program's outputs need.
+
+    `last` is of `last_readers`.
+    `wide_weights` carries weights as uint8 too: without VNNI, products of uint8 and int8 saturate in
+    pairs at 16 bits, products of uint8 and uint8 do not.
+    """
+    instructions = _instructions(program, section)
+    written = dict.fromkeys(i.out for i in instructions)
+    read = dict.fromkeys(b for i in instructions for b in (i.source0, i.source1) if b != NONE)
+    inputs = tuple(b for b in read if b not in written)
+    outputs = tuple(b for b in written if last.get(b, number) > number)
+    graph = Graph(program, wide_weights, _joined(instructions, outputs))
+    for buffer in inputs:
+        graph.input(buffer)
+    for instruction in instructions:
+        _LOWERINGS[instruction.opcode](graph, instruction)
+    for buffer in outputs:
+        graph.output(buffer)
+    return NpuGraph(graph.build(), inputs, outputs)
+
+
+def _instructions(program: Program, section: NpuSection) -> tuple[Instruction, ...]:
+    return program.instructions[section.first : section.first + section.count]
+
+
+def _joined(instructions: tuple[Instruction, ...], outputs: tuple[int, ...]) -> frozenset[int]:
+    """Results of CONCAT that only another CONCAT on the same axis reads: they become one node."""
+    reads = Counter(b for i in instructions for b in (i.source0, i.source1))
+    concats = [i for i in instructions if i.opcode is Opcode.CONCAT]
+    axes = {i.out: i.axis for i in concats}
+    read = {b for i in concats for b in (i.source0, i.source1) if axes.get(b) == i.axis}
+    return frozenset(b for b in read if reads[b] == 1 and b not in outputs)

@@ -1,0 +1,102 @@
+"""Many elements become one, or are weighed against each other. Every sum is exact."""
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from furiosa.enf import Instruction, Opcode
+from furiosa.vnpu.npugraph.graph import FLOAT, INT32, Array, Graph, Lowering, name
+
+_EXACT: Final = (
+    1 << 24
+)  # whole numbers up to here are float32, whatever the order they are added in
+
+
+def _reduce_sum(g: Graph, i: Instruction) -> None:
+    g.scaled(i, _sum(g, i, power=1))
+
+
+def _reduce_l2(g: Graph, i: Instruction) -> None:
+    g.scaled(i, g.node("Sqrt", _sum(g, i, power=2)))
+
+
+def _l2_normalize(g: Graph, i: Instruction) -> None:
+    norm = g.node("Max", g.node("Sqrt", _sum(g, i, power=2)), g.one)
+    g.scaled(i, g.node("Div", g.real(name(i.source0), i.source0, i.zero0), norm))
+
+
+def _sum(g: Graph, i: Instruction, power: int) -> str:
+    """float32 sums of (stored - zero) ** power over the instruction's axes."""
+    axes = g.parameters(i)
+    count = math.prod(g.shape(i.source0)[axis] for axis in axes)
+    small = count * 255**power <= _EXACT
+    if small:
+        terms = g.real(name(i.source0), i.source0, i.zero0)
+    else:
+        wide = g.node("Cast", name(i.source0), to=INT32)
+        zero = np.array(i.zero0 + g.flip(i.source0), np.int32)
+        terms = g.node("Sub", wide, g.constant(zero, "zero"))
+    if power == 2:
+        terms = g.node("Mul", terms, terms)
+    total = g.node("ReduceSum", terms, g.integers(axes, "axes"), keepdims=1)
+    return total if small else g.node("Cast", total, to=FLOAT)
+
+
+def _softmax(g: Graph, i: Instruction) -> None:
+    constants, shape = g.program.constants, g.shape(i.out)
+    highest = g.node("ReduceMax", name(i.source0), axes=[i.axis], keepdims=1)
+    below = g.node("Cast", g.node("Sub", highest, name(i.source0)), to=INT32)
+    terms = g.looked_up(constants[i.weights], below, shape)
+    total = g.node("ReduceSum", terms, g.integers([i.axis], "axes"), keepdims=1)
+    shares = g.node("Div", terms, total)
+    g.clamped(i, "QuantizeLinear", shares, g.factor(i), g.point(i.out, i.zero_out))
+
+
+def _matmul(g: Graph, i: Instruction) -> None:
+    """As in convolutions, the factor is the multiplier itself."""
+    g.clamped(
+        i,
+        "QLinearMatMul",
+        name(i.source0),
+        g.one,
+        g.point(i.source0, i.zero0),
+        name(i.source1),
+        g.factor(i),
+        g.point(i.source1, i.zero1),
+        g.one,
+        g.point(i.out, i.zero_out),
+    )
+
+
+def _resize_linear(g: Graph, i: Instruction) -> None:
+    """Channels last, so that elements are gathered in long runs."""
+    height, width = g.shape(i.out)[2:]
+    upper, lower, left, right = np.split(g.parameters(i), np.cumsum([height, height, width]))
+    factors = g.program.constants[i.multiplier]
+    down, across = factors[:height], factors[height : height + width]
+    images = g.node("Transpose", name(i.source0), perm=[0, 2, 3, 1])
+    real = g.real(images, i.source0, i.zero0)
+    rows = _between(g, real, upper, lower, down.reshape(-1, 1, 1), axis=1)
+    both = _between(g, rows, left, right, across.reshape(-1, 1), axis=2)
+    scaled = g.node("Mul", both, g.scale(factors[-1]))
+    g.stored(i, g.node("Transpose", scaled, perm=[0, 3, 1, 2]))
+
+
+def _between(g: Graph, real: str, first: Array, second: Array, weight: Array, axis: int) -> str:
+    terms = []
+    for indices, share in ((first, np.float32(1) - weight), (second, weight)):
+        taken = g.node("Gather", real, g.integers(indices, "indices"), axis=axis)
+        terms.append(g.node("Mul", taken, g.constant(share, "share")))
+    return g.node("Add", *terms)
+
+
+LOWERINGS: Final[Mapping[Opcode, Lowering]] = {
+    Opcode.REDUCE_SUM: _reduce_sum,
+    Opcode.REDUCE_L2: _reduce_l2,
+    Opcode.L2_NORMALIZE: _l2_normalize,
+    Opcode.SOFTMAX: _softmax,
+    Opcode.MATMUL: _matmul,
+    Opcode.RESIZE_LINEAR: _resize_linear,
+}
