@@ -34,6 +34,7 @@ check: $(READY) ## lint, types, import contracts, freshness of generated files
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/unasync.py --check
 	$(BIN)/python scripts/lease_states.py --check
+	$(BIN)/python scripts/operator_table.py --check
 	$(BIN)/pytest --quiet tests/packaging/test_stubs_fresh.py
 
 bench: $(READY) ## measure; writes benchmarks/report.json and report.md

@@ -1,46 +1,24 @@
 """What each pass on dfg does, as text: golden/<pass>/<case>.txt has the graph before and after."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from furiosa.compiler.dfg.ir import Dfg
-from furiosa.compiler.dfg.passes.absorb_qdq import AbsorbQdq
+from furiosa.compiler.dfg.ir import Node
 from furiosa.compiler.dfg.passes.bypass_identity import BypassIdentity
 from furiosa.compiler.dfg.passes.fold_batch_norm import FoldBatchNorm
 from furiosa.compiler.dfg.passes.fold_constants import FoldConstants
+from furiosa.compiler.dfg.passes.hoist_quantize import HoistQuantize
 from furiosa.compiler.dfg.passes.remove_dead import RemoveDead
 from furiosa.compiler.dfg.passes.sink_dequantize import SinkDequantize
 from furiosa.compiler.dfg.passes.split import Split
-from furiosa.compiler.dfg.printer import print_dfg
-from furiosa.compiler.dfg.verify import RULES
-from furiosa.compiler.infra import Pass
-from furiosa.compiler.options import CompilerOptions
-from support import goldens
+from furiosa.compiler.value import QuantParams
+from support.passes import changed, golden, unchanged
 from support.sketches import WINDOW, Sketch, per_channel, q
 
 S = (1, 2, 4, 4)
-
-
-def changed(work: Pass[Dfg], graph: Dfg) -> Dfg:
-    """Result of a pass that must change the graph, leave its input alone and its output verified."""
-    before = print_dfg(graph)
-    result = work.run(graph, CompilerOptions())
-    assert result.changed
-    assert print_dfg(graph) == before
-    assert [message for rule in RULES for message in rule(result.graph)] == []
-    return result.graph
-
-
-def golden(case: str, work: Pass[Dfg], graph: Dfg) -> None:
-    goldens.check(f"{work.name}/{case}", print_dfg(graph), print_dfg(changed(work, graph)))
-
-
-def unchanged(work: Pass[Dfg], graph: Dfg) -> None:
-    result = work.run(graph, CompilerOptions())
-    assert not result.changed
-    assert result.graph is graph
 
 
 def test_identity_is_bypassed_but_for_outputs() -> None:
@@ -136,121 +114,86 @@ def test_dequantize_sinks_below_reshape_and_max_pool() -> None:
 
 def test_dequantize_does_not_sink_below_a_pool_the_npu_cannot_do() -> None:
     s = Sketch()
-    d = s.node("Dequantize", [s.input("x", (1, 2, 4), "uint8", q(0.5, 7))], "d", (1, 2, 4))
-    p = s.node(
-        "MaxPool", [d], "p", (1, 2, 2), kernel_shape=(2,), strides=(2,), pads=(0, 0), dilations=(1,)
+    d = s.node(
+        "Dequantize", [s.input("x", (1, 2, 4, 4, 4), "uint8", q(0.5, 7))], "d", (1, 2, 4, 4, 4)
     )
-    unchanged(SinkDequantize(), s.done(p))
-
-
-def qdq_conv(s: Sketch, weights: str, *, bias: str = "", **attributes: Any) -> str:
-    d = s.node("Dequantize", [s.input("x", S, "int8", q(0.5, 1))], "d", S)
-    wd = s.node("Dequantize", [weights], "wd", (2, 2, 3, 3))
-    given = {**WINDOW, "group": 1, **attributes}
-    return s.node("Conv", [d, wd, *filter(None, [bias])], "c", S, **given)
-
-
-def test_convolution_with_bias_and_relu_becomes_one_operator() -> None:
-    s = Sketch()
-    w = s.constant("w", np.arange(36).reshape(2, 2, 3, 3), "int8", per_channel(0.25, 0.5))
-    b = s.constant("b", [100, -100], "int32", per_channel(0.125, 0.25))
-    bd = s.node("Dequantize", [b], "bd", (2,))
-    r = s.node("Relu", [qdq_conv(s, w, bias=bd)], "r", S)
-    golden("conv-relu", AbsorbQdq(), s.done(s.node("Quantize", [r], "y", S, "uint8", q(0.1, 4))))
-
-
-def test_clip_becomes_a_clamp_and_a_float_bias_an_integer_one() -> None:
-    s = Sketch()
-    w = s.constant("w", np.arange(36).reshape(2, 2, 3, 3), "int8", q(0.25))
-    b = s.constant("b", [0.5, -0.26], "float32")
-    bounds = [s.constant("lo", -1.0, "float32"), s.constant("hi", 6.0, "float32")]
-    r = s.node("Clip", [qdq_conv(s, w, bias=b), *bounds], "r", S)
-    golden("conv-clip", AbsorbQdq(), s.done(s.node("Quantize", [r], "y", S, "int8", q(0.1, 4))))
-
-
-def test_unsigned_weights_around_128_become_signed() -> None:
-    s = Sketch()
-    w = s.constant("w", np.arange(36).reshape(2, 2, 3, 3) + 110, "uint8", q(0.25, 128))
-    graph = s.done(s.node("Quantize", [qdq_conv(s, w)], "y", S, "int8", q(0.1, 4)))
-    stored = changed(AbsorbQdq(), graph).values["c/weights"]
-    assert stored.data is not None
-    assert stored.data.dtype == np.int8
-    assert stored.data.ravel().tolist() == list(range(-18, 18))
-
-
-def test_gemm_weights_get_their_output_channels_first() -> None:
-    s = Sketch()
-    d = s.node("Dequantize", [s.input("x", (1, 2), "int8", q(0.5, 1))], "d", (1, 2))
-    w = s.constant("w", [[1, 2, 3], [4, 5, 6]], "int8", per_channel(0.25, 0.5, 1.0, axis=1))
-    wd = s.node("Dequantize", [w], "wd", (2, 3))
-    g = s.node("Gemm", [d, wd, s.constant("b", [[1.0, 2.0, 3.0]], "float32")], "g", (1, 3))
-    golden("gemm", AbsorbQdq(), s.done(s.node("Quantize", [g], "y", (1, 3), "int8", q(0.1, 4))))
-
-
-@pytest.mark.parametrize("scaled", [{"alpha": 0.5}, {"beta": 2.0}, {"transA": 1}])
-def test_a_scaled_gemm_stays_in_float(scaled: dict[str, Any]) -> None:
-    s = Sketch()
-    d = s.node("Dequantize", [s.input("x", (2, 2), "int8", q(0.5, 1))], "d", (2, 2))
-    w = s.node("Dequantize", [s.constant("w", np.ones((2, 2)), "int8", q(1))], "wd", (2, 2))
-    g = s.node("Gemm", [d, w], "g", (2, 2), **scaled)
-    unchanged(AbsorbQdq(), s.done(s.node("Quantize", [g], "y", (2, 2), "int8", q(0.1, 4))))
-
-
-def test_add_pool_and_bare_requantisation_become_integer_operators() -> None:
-    s = Sketch()
-    a = s.node("Dequantize", [s.input("a", S, "int8", q(0.5, 1))], "ad", S)
-    b = s.node("Dequantize", [s.input("b", S, "uint8", q(0.25, 9))], "bd", S)
-    y = s.node("Quantize", [s.node("Add", [a, b], "sum", S)], "y", S, "int8", q(1.0, -3))
-    yd = s.node("Dequantize", [y], "yd", S)
-    mean = s.node("GlobalAveragePool", [yd], "mean", (1, 2, 1, 1))
-    z = s.node("Quantize", [mean], "z", (1, 2, 1, 1), "int8", q(0.5))
-    again = s.node(
-        "Quantize",
-        [s.node("Dequantize", [z], "zd", (1, 2, 1, 1))],
-        "u",
-        (1, 2, 1, 1),
-        "uint8",
-        q(0.25),
+    pool: dict[str, Any] = {"kernel_shape": (2,) * 3, "strides": (2,) * 3, "pads": (0,) * 6}
+    unchanged(
+        SinkDequantize(),
+        s.done(s.node("MaxPool", [d], "p", (1, 2, 2, 2, 2), dilations=(1,) * 3, **pool)),
     )
-    golden("add-pool", AbsorbQdq(), s.done(again))
 
 
-def test_quantising_what_was_dequantised_alike_is_an_identity() -> None:
+def test_dequantize_sinks_below_what_joins_parts_and_pads() -> None:
     s = Sketch()
-    d = s.node("Dequantize", [s.input("x", S, "int8", q(0.5, 1))], "d", S)
-    golden("identity", AbsorbQdq(), s.done(s.node("Quantize", [d], "y", S, "int8", q(0.5, 1))))
+    d = s.node("Dequantize", [s.input("x", S, "int8", q(0.5, 7))], "d", S)
+    k = s.constant("k", np.full(S, 1.5), "float32")
+    c = s.node("Concat", [d, k], "c", (1, 4, 4, 4), axis=1)
+    pads = s.constant("pads", [0, 0, 0, 0, 0, 0, 1, 0], "int64")
+    p = s.node("Pad", [c, pads], "p", (1, 4, 5, 4))
+    s.graph.nodes.append(Node("s", "Split", (p,), ("s0", "s1"), {"axis": 1}, ("s",)))
+    for name in ("s0", "s1"):
+        s.graph.add(replace(s.graph.values["p"], name=name, shape=(1, 2, 5, 4)))
+    golden("parts", SinkDequantize(), s.done("s0", "s1"))
 
 
 @pytest.mark.parametrize(
-    ("attributes", "weights", "point"),
+    ("left", "right", "number"),
     [
-        pytest.param({"dilations": (13, 1)}, "int8", 0, id="dilation"),
-        pytest.param({}, "int8", 3, id="asymmetric weights"),
-        pytest.param({}, "uint8", 127, id="unsigned weights off 128"),
+        pytest.param(q(0.5, 7), q(0.25, 7), 1.5, id="other scales"),
+        pytest.param(q(0.5, 7), q(0.5, 7), 1.4, id="a constant between two stored numbers"),
+        pytest.param(q(0.5, 7), q(0.5, 7), 90.0, id="a constant beyond the stored numbers"),
     ],
 )
-def test_what_the_npu_cannot_do_stays_in_float(
-    attributes: dict[str, Any], weights: str, point: int
+def test_dequantize_does_not_sink_below_parts_that_mean_different_things(
+    left: QuantParams, right: QuantParams, number: float
 ) -> None:
     s = Sketch()
-    w = s.constant("w", np.arange(36).reshape(2, 2, 3, 3), weights, q(0.25, point))
-    c = qdq_conv(s, w, **attributes)
-    unchanged(AbsorbQdq(), s.done(s.node("Quantize", [c], "y", S, "int8", q(0.1, 4))))
+    a = s.node("Dequantize", [s.input("a", S, "int8", left)], "ad", S)
+    b = s.node("Dequantize", [s.input("b", S, "int8", right)], "bd", S)
+    k = s.constant("k", np.full(S, number), "float32")
+    unchanged(SinkDequantize(), s.done(s.node("Concat", [a, b, k], "c", (1, 6, 4, 4), axis=1)))
 
 
-def test_a_convolution_whose_float_result_is_wanted_stays_in_float() -> None:
+def test_dequantize_does_not_sink_below_a_border_of_no_stored_number() -> None:
     s = Sketch()
-    c = qdq_conv(s, s.constant("w", np.ones((2, 2, 3, 3)), "int8", q(0.25)))
-    unchanged(AbsorbQdq(), s.done(s.node("Quantize", [c], "y", S, "int8", q(0.1, 4)), c))
+    d = s.node("Dequantize", [s.input("x", S, "int8", q(0.5, 7))], "d", S)
+    pads, k = s.constant("pads", [0] * 7 + [1], "int64"), s.constant("k", [1.4], "float32")
+    unchanged(SinkDequantize(), s.done(s.node("Pad", [d, pads, k], "p", (1, 2, 4, 5))))
 
 
-def test_average_over_padding_stays_in_float_unless_padding_counts() -> None:
-    for counts in (0, 1):
-        s = Sketch()
-        d = s.node("Dequantize", [s.input("x", S, "int8", q(0.5, 1))], "d", S)
-        p = s.node("AveragePool", [d], "p", S, count_include_pad=counts, **WINDOW)
-        graph = s.done(s.node("Quantize", [p], "y", S, "int8", q(0.1, 4)))
-        assert AbsorbQdq().run(graph, CompilerOptions()).changed == bool(counts)
+def test_quantize_moves_ahead_of_movements_operand_by_operand() -> None:
+    s = Sketch()
+    a = s.node("Sin", [s.input("a", S)], "sin", S)
+    b = s.node("Dequantize", [s.input("b", S, "int8", q(0.25, 7))], "bd", S)
+    c = s.node("Concat", [a, b, a], "c", (1, 6, 4, 4), axis=1)
+    pads, k = s.constant("pads", [0] * 7 + [1], "int64"), s.constant("k", [1.4], "float32")
+    p = s.node("Pad", [c, pads, k], "p", (1, 6, 4, 5))
+    t = s.node("Transpose", [p], "t", (1, 6, 5, 4), perm=(0, 1, 3, 2))
+    graph = s.done(s.node("Quantize", [t], "y", (1, 6, 5, 4), "int8", q(0.5, 1)))
+    golden("chain", HoistQuantize(), graph)
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_quantize_stays_behind_what_others_read(wanted: bool) -> None:
+    s = Sketch()
+    t = s.node("Transpose", [s.input("x", S)], "t", S, perm=(0, 1, 3, 2))
+    y = s.node("Quantize", [t], "y", S, "int8", q(0.5, 1))
+    unchanged(HoistQuantize(), s.done(y, t if wanted else s.node("Sin", [t], "z", S)))
+
+
+def test_an_identity_between_two_meanings_of_the_same_numbers_stays() -> None:
+    s = Sketch()
+    x = s.input("x", S, "int8", q(0.5, 1))
+    i = s.node("Identity", [x], "i", S, "int8", q(0.25, 1))
+    unchanged(BypassIdentity(), s.done(s.node("Dequantize", [i], "y", S)))
+
+
+def test_an_output_that_is_an_identity_is_made_by_what_makes_its_input() -> None:
+    s = Sketch()
+    r = s.node("Requantize", [s.input("x", S, "int8", q(1))], "r", S, "int8", q(0.5), low=0, high=9)
+    i = s.node("Identity", [r], "i", S, "int8")
+    golden("output", BypassIdentity(), s.done(i, s.node("Identity", [r], "j", S, "int8", q(0.5))))
 
 
 def test_split_makes_the_fewest_sections_in_an_order_that_works() -> None:

@@ -70,7 +70,7 @@ def test_quantised_cnn_runs_on_the_npu_alone(target: str, dtype: type[np.generic
         "DEQUANTIZE",
     ]
     convolutions = [i for i in compiled.instructions if "CONV" in i.opcode.name]
-    assert {i.pes for i in convolutions} == {0b11 if target == "warboy-2pe" else 0b1}
+    assert {i.pes for i in convolutions} <= ({0b1, 0b11} if target == "warboy-2pe" else {0b1})
     assert compiled.provenance[1] == "stem+stem.relu"
     assert worst(model, compiled) <= lsb(compiled) * 1.001
 
@@ -88,7 +88,7 @@ def test_float_model_is_one_host_section() -> None:
     [
         pytest.param({"tail": "Softmax"}, [NpuSection, HostSection], id="softmax at the end"),
         pytest.param(
-            {"middle": "Sigmoid"}, [NpuSection, HostSection, NpuSection], id="sigmoid in the middle"
+            {"middle": "Sin"}, [NpuSection, HostSection, NpuSection], id="sine in the middle"
         ),
     ],
 )
@@ -137,6 +137,7 @@ VARIATIONS = {
     "max pool rounding up": single("MaxPool", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1),
     "max pool padded": single("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
     "average pool": single("AveragePool", kernel_shape=[3, 2], strides=[2, 1]),
+    "average pool over pads": single("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
     "average pool counting pads": single(
         "AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1
     ),
@@ -159,14 +160,6 @@ def test_variation_in_float_runs_on_the_host(name: str) -> None:
     assert worst(VARIATIONS[name], compiled) < 1e-5
 
 
-def test_average_over_padding_is_left_to_the_host() -> None:
-    padded = single("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
-    model = models.quantized(padded)
-    compiled = program(model)
-    assert HostSection in kinds(compiled)
-    assert worst(model, compiled) == 0
-
-
 def test_scalar_constants_reach_the_host_as_scalars() -> None:
     net = Net((1, 6))
     index = net.constant("index", np.array(2, np.int64))
@@ -186,7 +179,7 @@ def test_host_sections_keep_the_meaning_of_the_opset(opset: int) -> None:
     assert worst(model, program(model)) < 1e-6
 
 
-@pytest.mark.parametrize("parts", [{}, {"tail": "Softmax", "middle": "Sigmoid"}])
+@pytest.mark.parametrize("parts", [{}, {"tail": "Softmax", "middle": "Sin"}])
 @pytest.mark.parametrize("quantise", [False, True])
 def test_a_batch_is_that_many_inferences(parts: dict[str, str], quantise: bool) -> None:
     model = models.residual_cnn(**parts)  # type: ignore[arg-type]  # test data
@@ -276,7 +269,7 @@ def test_the_example_network_is_all_npu_once_quantised() -> None:
 
 
 def test_the_same_model_gives_the_same_bytes_in_any_process(tmp_path: Path) -> None:
-    model = models.quantized(models.residual_cnn(tail="Softmax", middle="Sigmoid"))
+    model = models.quantized(models.residual_cnn(tail="Softmax", middle="Sin"))
     source = tmp_path / "model.onnx"
     source.write_bytes(model.SerializeToString())
     script = (

@@ -1,32 +1,19 @@
-"""From dfg down to lir, as text: golden/<step>/<case>.txt has the graph before and after."""
+"""From dfg to ldfg, as text: golden/<step>/<case>.txt has the graph before and after."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from furiosa.compiler.cdfg.ir import Cdfg
-from furiosa.compiler.cdfg.printer import print_cdfg
 from furiosa.compiler.dfg.ir import Dfg, Place
-from furiosa.compiler.dfg.printer import print_dfg
-from furiosa.compiler.diagnostics import InvalidModel, OutOfDram
-from furiosa.compiler.gir.ir import Gir
-from furiosa.compiler.gir.passes.allocate import Allocate
-from furiosa.compiler.gir.printer import print_gir
-from furiosa.compiler.infra import Ir, Lowering, Pass
+from furiosa.compiler.diagnostics import InvalidModel
+from furiosa.compiler.infra import Ir, Pass
 from furiosa.compiler.ldfg.ir import HostSection, Ldfg, NpuNode, NpuSection
 from furiosa.compiler.ldfg.passes.merge_sections import MergeSections
 from furiosa.compiler.ldfg.passes.remove_reshapes import RemoveReshapes
-from furiosa.compiler.ldfg.printer import print_ldfg
-from furiosa.compiler.lir.ir import Lir
-from furiosa.compiler.lower.cdfg_to_gir import CdfgToGir
 from furiosa.compiler.lower.dfg_to_ldfg import DfgToLdfg
-from furiosa.compiler.lower.gir_to_lir import GirToLir
-from furiosa.compiler.lower.ldfg_to_cdfg import LdfgToCdfg
 from furiosa.compiler.options import CompilerOptions
 from furiosa.compiler.pipeline import IRS
-from furiosa.enf.limits import Limits
-from furiosa.enf.program import Space
 from support import goldens
 from support.sketches import WINDOW, Sketch, per_channel, placed_cnn, q
 
@@ -38,14 +25,6 @@ _IR = {ir.type: ir for ir in IRS}
 
 def ldfg(graph: Dfg) -> Ldfg:
     return DfgToLdfg().run(graph, OPTIONS)
-
-
-def cdfg(graph: Dfg, target: str = "warboy-2pe") -> Cdfg:
-    return LdfgToCdfg().run(ldfg(graph), CompilerOptions(target=target))
-
-
-def gir(graph: Dfg) -> Gir:
-    return CdfgToGir().run(cdfg(graph), OPTIONS)
 
 
 def broken(graph: Any) -> list[str]:
@@ -106,13 +85,81 @@ def test_an_average_is_a_depthwise_sum_of_ones() -> None:
     golden("dfg-to-ldfg/average-pool", graph, ldfg(graph))
 
 
-def test_requantising_any_shape_is_a_convolution_of_one_pixel() -> None:
+@pytest.mark.parametrize(
+    ("case", "before", "after"),
+    [
+        pytest.param("requantize", 0.5, 0.3, id="a convolution of one pixel"),
+        pytest.param("requantize-exactly", 0.05, 0.1, id="a table where that rounds otherwise"),
+    ],
+)
+def test_requantising_is(case: str, before: float, after: float) -> None:
     s = Sketch()
-    x = s.input("x", (2, 3), "int8", q(0.5, 3))
-    graph = s.done(
-        s.node("Requantize", [x], "y", (2, 3), "uint8", q(0.3, 9), place=Place.NPU, low=9, high=255)
-    )
-    golden("dfg-to-ldfg/requantize", graph, ldfg(graph))
+    x = s.input("x", (2, 3), "int8", q(before, 3))
+    given: dict[str, Any] = {"place": Place.NPU, "low": 9, "high": 255}
+    graph = s.done(s.node("Requantize", [x], "y", (2, 3), "uint8", q(after, 9), **given))
+    golden(f"dfg-to-ldfg/{case}", graph, ldfg(graph))
+
+
+FULL: dict[str, Any] = {"low": -128, "high": 127, **NPU}
+
+
+def test_a_constant_operand_is_loaded_and_shapes_get_one_rank() -> None:
+    s = Sketch()
+    k = s.constant("k", np.arange(16).reshape(4, 4), "int8", q(0.25, 2))
+    a = s.node("QSub", [s.input("x", S, "int8", q(0.5)), k], "a", S, "int8", q(0.125, 1), **FULL)
+    b = s.node("QMul", [s.input("z", (4, 1), "int8", q(2)), a], "b", S, "int8", q(0.5), **FULL)
+    t = s.constant("t", np.zeros((4, 256)), "int8")
+    graph = s.done(s.node("QTable", [b, t], "y", S, "int8", q(1), axis=2, **NPU))
+    golden("dfg-to-ldfg/elementwise", graph, ldfg(graph))
+
+
+def test_several_of_one_scale_are_stacked_and_summed() -> None:
+    s = Sketch()
+    names = [s.input(name, (2, 3), "int8", q(0.5, 4)) for name in "abc"]
+    graph = s.done(s.node("QMean", names, "y", (2, 3), "int8", q(0.25), **FULL))
+    golden("dfg-to-ldfg/mean-of-three", graph, ldfg(graph))
+
+
+def test_matrices_become_stacks_and_rows_become_images() -> None:
+    s = Sketch()
+    a, b = s.input("a", (2, 1, 3, 4), "int8", q(0.5, 1)), s.input("b", (5, 4, 2), "int8", q(0.25))
+    m = s.node("QMatMul", [a, b], "m", (2, 5, 3, 2), "int8", q(1), **FULL)
+    w = s.constant("w", np.ones((3, 4)), "int8", q(0.5, 7))
+    x = s.input("x", (4, 2), "int8", q(0.5, 3))
+    g = s.node("QGemm", [x, w], "g", (2, 3), "int8", q(1), transA=1, **FULL)
+    graph = s.done(m, g)
+    golden("dfg-to-ldfg/matrices", graph, ldfg(graph))
+
+
+def test_what_sums_along_axes() -> None:
+    s = Sketch()
+    x = s.input("x", (2, 3, 4), "int8", q(0.5, 1))
+    shapes = {"QReduceSum": (2, 1, 1), "QReduceMean": (2,), "QReduceL2": (2, 1, 1)}
+    outputs = [
+        s.node(op, [x], op, shape, "int8", q(0.25), axes=(1, 2), **FULL)
+        for op, shape in shapes.items()
+    ]
+    outputs += [
+        s.node(op, [x], op, (2, 3, 4), "int8", q(0.25, -8), axes=(1,), **FULL)
+        for op in ("QL2Normalize", "QSoftmax")
+    ]
+    graph = s.done(*outputs)
+    golden("dfg-to-ldfg/reductions", graph, ldfg(graph))
+
+
+def test_a_line_is_an_image_of_one_row() -> None:
+    s = Sketch()
+    w = s.constant("w", np.ones((3, 2, 3)), "int8", q(0.5))
+    given: dict[str, Any] = {
+        "kernel_shape": (3,),
+        "strides": (2,),
+        "dilations": (1,),
+        "pads": (1, 0),
+        "group": 1,
+    }
+    x = s.input("x", (1, 2, 8), "int8", q(0.5))
+    graph = s.done(s.node("QConv", [x, w], "y", (1, 3, 4), "int8", q(1), **given, **FULL))
+    golden("dfg-to-ldfg/line", graph, ldfg(graph))
 
 
 def test_host_forms_are_onnx() -> None:
@@ -155,77 +202,3 @@ def test_sections_left_as_neighbours_become_one() -> None:
     assert [type(section) for section in graph.sections] == [HostSection, NpuSection, HostSection]
     graph = run(RemoveReshapes(), graph)
     golden("merge-sections/host", graph, run(MergeSections(), graph))
-
-
-@pytest.mark.parametrize("target", ["warboy", "warboy-2pe"])
-def test_pes_share_convolutions_with_a_channel_for_each(target: str) -> None:
-    s = Sketch()
-    x = s.input("x", S, "int8", q(0.5))
-    given = {**WINDOW, "group": 1, "low": -128, "high": 127, **NPU}
-    w, v = (s.constant(n, np.ones((c, 2, 3, 3)), "int8", q(0.5)) for n, c in (("w", 2), ("v", 1)))
-    wide = s.node("QConv", [x, w], "wide", S, "int8", q(0.5), **given)
-    one = s.node("QConv", [wide, v], "one", (1, 1, 4, 4), "int8", q(0.5), **given)
-    graph = ldfg(s.done(one, s.node("Dequantize", [wide], "d", S, place=Place.NPU)))
-    golden(f"ldfg-to-cdfg/{target}", graph, LdfgToCdfg().run(graph, CompilerOptions(target=target)))
-
-
-def test_buffers_live_from_their_writer_to_their_last_reader() -> None:
-    graph = cdfg(placed_cnn())
-    golden("cdfg-to-gir/cnn", graph, CdfgToGir().run(graph, OPTIONS))
-
-
-def test_buffers_that_never_meet_share_addresses() -> None:
-    graph = gir(placed_cnn())
-    golden("allocate/cnn", graph, run(Allocate(), graph))
-
-
-def test_what_does_not_fit_in_sram_spills_to_dram() -> None:
-    placed = run(Allocate(Limits(sram_bytes=64)), gir(placed_cnn()))
-    spaces = {buffer.name: (buffer.space, buffer.offset) for buffer in placed.buffers}
-    assert broken(placed) == []
-    assert placed.sram_bytes <= 64
-    assert spaces["c"] == (Space.SRAM, 0)  # the largest comes first
-    assert spaces["xq"][0] is Space.DRAM
-    assert spaces["f"] == spaces["p"]  # a reshape stays in the place of its source
-
-
-def test_tensors_that_do_not_fit_in_dram_are_named() -> None:
-    with pytest.raises(OutOfDram, match=r"need 192 bytes of DRAM and 100 .*'x' \(64 bytes\)"):
-        Allocate(Limits(dram_bytes=100)).run(gir(placed_cnn()), OPTIONS)
-
-
-def test_operations_become_instructions() -> None:
-    """Without a host section: its bytes are the business of the onnx package."""
-    graph = run(Allocate(), gir(placed_cnn(host=False)))
-    golden("gir-to-lir/cnn", graph, GirToLir().run(graph, OPTIONS))
-
-
-def test_equal_constants_become_one() -> None:
-    s = Sketch()
-    x = s.input("x", S, "int8", q(0.5))
-    w, v = (s.constant(name, np.ones((2, 2, 3, 3)), "int8", q(0.5)) for name in "wv")
-    given = {**WINDOW, "group": 1, "low": -128, "high": 127, **NPU}
-    a = s.node("QConv", [x, w], "a", S, "int8", q(0.5), **given)
-    b = s.node("QConv", [a, v], "b", S, "int8", q(0.25), **given)
-    lir = GirToLir().run(run(Allocate(), gir(s.done(b))), OPTIONS)
-    first, second = lir.instructions
-    assert (first.weights, first.bias) == (second.weights, second.bias)
-    assert first.multiplier != second.multiplier
-    assert len(lir.constants) == 4
-
-
-def test_a_lowering_does_not_change_its_input() -> None:
-    graph: Any = placed_cnn()
-    steps: tuple[tuple[Any, Lowering[Any, Any] | Pass[Any]], ...] = (
-        (print_dfg, DfgToLdfg()),
-        (print_ldfg, LdfgToCdfg()),
-        (print_cdfg, CdfgToGir()),
-        (print_gir, Allocate()),
-        (print_gir, GirToLir()),
-    )
-    for show, work in steps:
-        before = show(graph)
-        result = work.run(graph, OPTIONS)
-        assert show(graph) == before
-        graph = result.graph if isinstance(work, Allocate) else result
-    assert isinstance(graph, Lir)

@@ -56,6 +56,21 @@ def test_dimensions_and_axes() -> None:
     assert [Y.axis(i) for i in range(2)] == [Axis.UNKNOWN, Axis.UNKNOWN]
 
 
+def test_axes_are_those_of_the_program() -> None:
+    desc = TensorDesc.of(TensorSpec("x", DType.UINT8, (1, 28, 28, 3), axes="NHWC"))
+    assert desc.format == "NHWC"
+    assert desc.axis(3) is Axis.CHANNEL
+
+
+def test_padding_counts_in_bytes_and_not_in_elements() -> None:
+    desc = TensorDesc.of(
+        TensorSpec("x", DType.INT8, (1, 1, 2, 4, 6, 32), None, "N??CHW", (1, 1, 2, 4, 6, 5))
+    )
+    assert (desc.length, desc.size) == (240, 1536)
+    assert desc.format == "N??CHW"
+    assert desc.stride(4) == 32
+
+
 @pytest.mark.parametrize("method", ["dim", "axis", "stride"])
 @pytest.mark.parametrize("index", [2, -1])
 def test_a_dimension_out_of_range_is_an_index_error(method: str, index: int) -> None:

@@ -4,13 +4,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
-import furiosa.compiler
-from furiosa.compiler import CompilerOptions, InvalidModel
+from furiosa.compiler import CompilerConfig, CompilerOptions, InvalidModel
 from furiosa.enf.layout import MAGIC
 from furiosa.runtime import FuriosaRuntimeError
 from furiosa.runtime._source import MAX_MODEL_BYTES, enf_of
+from furiosa.tools.compiler.cache import cached
+from support import models
 
 ENF = MAGIC + b"program"
 TARGET = "warboy-2pe"
@@ -39,11 +41,11 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, CompilerOptio
     """What the compiler was asked; it answers with `ENF`."""
     asked: list[tuple[bytes, CompilerOptions]] = []
 
-    def compile(model: bytes, options: CompilerOptions) -> bytes:
+    def compile(model: bytes, options: CompilerOptions, *rest: Any, **more: Any) -> bytes:
         asked.append((model, options))
         return ENF
 
-    monkeypatch.setattr(furiosa.compiler, "compile", compile)
+    monkeypatch.setattr(cached, "compile", compile)
     return asked
 
 
@@ -66,6 +68,24 @@ def test_anything_else_is_compiled_for_the_target_and_batch(compiled: list[Any])
     assert compiled == [(b"onnx", CompilerOptions(target="warboy", batch_size=4))]
     enf_of(b"onnx", TARGET, None, None)
     assert compiled[1] == (b"onnx", CompilerOptions(target=TARGET, batch_size=1))
+
+
+def test_tensors_beside_the_file_are_read_with_it(tmp_path: Path, compiled: list[Any]) -> None:
+    file = tmp_path / "model.onnx"
+    onnx.save(
+        models.residual_cnn(),
+        file,
+        save_as_external_data=True,
+        size_threshold=0,
+        location="weights",
+    )
+    enf_of(file, TARGET, None, None)
+    ((data, _),) = compiled
+    tensors = onnx.load_model_from_string(data).graph.initializer
+    assert all(tensor.raw_data and not tensor.external_data for tensor in tensors)
+    (tmp_path / "weights").unlink()
+    with pytest.raises(FuriosaRuntimeError, match="is in 'weights', which cannot be read"):
+        enf_of(file, TARGET, None, None)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
@@ -101,10 +121,10 @@ def test_what_is_neither_path_nor_bytes(model: Any) -> None:
 def test_a_model_that_does_not_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     error = InvalidModel("the operator is unknown", "use another", "n1", "Foo")
 
-    def compile(model: bytes, options: CompilerOptions) -> bytes:
+    def compile(model: bytes, options: CompilerOptions, *rest: Any, **more: Any) -> bytes:
         raise error
 
-    monkeypatch.setattr(furiosa.compiler, "compile", compile)
+    monkeypatch.setattr(cached, "compile", compile)
     with pytest.raises(FuriosaRuntimeError) as caught:
         enf_of(b"onnx", TARGET, None, None)
     assert str(caught.value) == f"cannot compile model of 4 bytes: {error} (native error code: 5)"
@@ -127,13 +147,72 @@ def test_a_batch_size_is_a_positive_int(size: Any, kind: type[Exception]) -> Non
         enf_of(b"onnx", TARGET, size, None)
 
 
+def test_compiler_config_reaches_the_compiler(compiled: list[Any]) -> None:
+    enf_of(b"onnx", TARGET, None, {"permute_input": [[0, 3, 1, 2]], "allow_precision_error": True})
+    config = CompilerConfig(permute_input=((0, 3, 1, 2),), allow_precision_error=True)
+    assert compiled == [(b"onnx", CompilerOptions(target=TARGET, config=config))]
+
+
 @pytest.mark.parametrize("model", [ENF, b"onnx"])
 def test_compiler_config_is_never_ignored(model: bytes, compiled: list[Any]) -> None:
-    with pytest.raises(FuriosaRuntimeError, match="compiler_config: unknown key 'remove_lower'; "):
-        enf_of(model, TARGET, None, {"remove_lower": True})
     with pytest.raises(TypeError, match="compiler_config: expected a dict, found list"):
         enf_of(model, TARGET, None, ["remove_lower"])  # type: ignore[arg-type]  # the claim
+    with pytest.raises(FuriosaRuntimeError):
+        enf_of(model, TARGET, None, {"no_such": True})
     assert compiled == []
+
+
+def test_a_wrong_compiler_config_is_a_runtime_error(compiled: list[Any]) -> None:
+    with pytest.raises(FuriosaRuntimeError) as caught:
+        enf_of(b"onnx", TARGET, None, {"remove_lower": 1})
+    assert str(caught.value) == (
+        "cannot compile model of 4 bytes: compiler config: 'remove_lower': expected bool, found int "
+        "(native error code: 12)"
+    )
+
+
+def test_an_enf_takes_no_compiler_config() -> None:
+    with pytest.raises(FuriosaRuntimeError) as caught:
+        enf_of(ENF, TARGET, None, {"remove_lower": True})
+    assert str(caught.value) == (
+        "model of 15 bytes is compiled already: compiler_config {'remove_lower': True} cannot be "
+        "applied to it"
+    )
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "cache"
+    monkeypatch.setenv("FC_CACHE_ENABLED", "1")
+    monkeypatch.setenv("FC_CACHE_STORE_URL", str(place))
+    return place
+
+
+def test_what_was_compiled_before_is_not_compiled_again(cache: Path, compiled: list[Any]) -> None:
+    assert enf_of(b"onnx", TARGET, None, None) == enf_of(b"onnx", TARGET, 1, {}) == ENF
+    assert len(compiled) == 1
+    enf_of(b"onnx", TARGET, None, {"allow_precision_error": True})
+    assert len(compiled) == 2
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_cache_that_cannot_be_used_is_a_warning(
+    cache: Path,
+    compiled: list[Any],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache.mkdir()
+    cache.chmod(0o777)
+    assert enf_of(b"onnx", TARGET, None, None) == ENF
+    monkeypatch.setenv("FC_CACHE_STORE_URL", "http://cache")
+    assert enf_of(b"onnx", TARGET, None, None) == ENF
+    assert len(compiled) == 2
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith(f"the compiler cache is not used: {cache} can be written to by others")
+    assert second.startswith(
+        "the compiler cache is not used: FC_CACHE_STORE_URL: there is no store"
+    )
 
 
 def test_what_never_ends_or_never_begins_is_no_model(tmp_path: Path) -> None:

@@ -1,169 +1,136 @@
-"""The command line of `furiosa-compiler`: an ONNX or TensorFlow Lite model in, a program for the NPU out.
+"""The command line of `furiosa-compiler`: a model in, a program for the NPU out.
 
-Progress and errors go to stderr. Source: command reference 3 (options, help line, progress).
+Source: command reference 3 (options, help line).
 """
 
 import argparse
-import contextlib
-import logging
-import os
-from collections.abc import Iterator, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
+from furiosa.cli.compiling import Request, attempt, perform
 from furiosa.cli.exitcodes import ExitCode
 from furiosa.cli.terminal import Terminal
-from furiosa.compiler import CompileError, CompilerOptions, PrintProgress
-from furiosa.compiler.options import IRS, MAX_MODEL_BYTES
-from furiosa.tools.compiler.cache import compile_cached, open_results
+from furiosa.compiler import CompilerOptions
+from furiosa.compiler.options import IRS
+from furiosa.tools.compiler.version import COMPILER
+
+_HEADLINE: Final = (
+    f"Furiosa SDK Compiler v{COMPILER.version} ({COMPILER.git_hash} {COMPILER.build_timestamp})"
+)
+_LONG: Final = f"""
+Sources:
+  ONNX (opset 11 and later) and TensorFlow Lite models. For acceleration quantise an ONNX model
+  first, with furiosa.quantizer. A batch size multiplies dimension 0 of inputs and outputs.
+
+Targets:
+  warboy      one PE: runs on a single core
+  warboy-2pe  two PEs fused: runs on both cores of a card
+
+Target IRs:
+  {", ".join(IRS)}; all but enf are text.
+
+Environment:
+  FC_CACHE_ENABLED    1 or 0: whether results are kept and used again (default: 1)
+  FC_CACHE_STORE_URL  where: a folder, redis://:<PW>@host:port or rediss://:<PW>@host:port
+                      (default: $HOME/.cache/furiosa/compiler)
+  FC_CACHE_LIFETIME   seconds; 0: compile always, below 0: for ever (default: 30 days)
+
+Exit status:
+  0 compiled, 1 an error that stderr tells, 2 a wrong command line, 130 interrupted
+"""
 
 
-def _headline() -> str:
-    return f"Furiosa SDK Compiler v{version('furiosa-broker')}"
+class _Help(argparse.Action):
+    """`-h` is the short help, `--help` the long one."""
 
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
 
-class _Parser(argparse.ArgumentParser):
-    def format_help(self) -> str:
-        return f"{_headline()}\n\n{super().format_help()}"
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        text = f"{_HEADLINE}\n\n{parser.format_help()}"
+        print(text + (_LONG if option_string == "--help" else ""), end="")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="furiosa-compiler", allow_abbrev=False)
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="ONNX or TensorFlow Lite model")
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="OUTPUT",
+    parser = argparse.ArgumentParser(
+        prog="furiosa-compiler",
+        usage="furiosa-compiler [OPTIONS] <SOURCE>",
+        allow_abbrev=False,
+        add_help=False,
+    )
+    add = parser.add_argument
+    add("source", metavar="<SOURCE>", type=Path, help="ONNX or TensorFlow Lite model, or an IR")
+    add(
+        *("-o", "--output"),
+        metavar="<OUTPUT>",
         type=Path,
         help="output file (default: output.<TARGET_IR>, that is output.enf)",
     )
-    parser.add_argument(
-        "-b",
-        "--batch-size",
-        metavar="BATCH_SIZE",
+    add(
+        *("-b", "--batch-size"),
+        metavar="<BATCH_SIZE>",
         type=int,
         default=1,
-        help="how many inferences one run makes (default: 1)",
+        help="inferences of one run; effective only for TFLite, ONNX or DFG sources (default: 1)",
     )
-    parser.add_argument(
+    add(
         "--target-ir",
-        metavar="TARGET_IR",
+        metavar="<TARGET_IR>",
         default="enf",
-        help=f"where to stop: {', '.join(IRS)}; all but enf are text (default: enf)",
+        help="experimental: where to stop (default: enf)",
     )
-    parser.add_argument(
+    add(
         "--target-npu",
-        metavar="TARGET_NPU",
+        metavar="<TARGET_NPU>",
         default="warboy-2pe",
         help="warboy (1 PE) or warboy-2pe (2 PEs fused) (default: warboy-2pe)",
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="show details of the compile")
-    parser.add_argument("--no-cache", action="store_true", help="do not use the result cache")
-    parser.add_argument("-V", "--version", action="version", version=_headline())
+    add("--dot-graph", metavar="<DOT_GRAPH>", type=Path, help="write a DOT graph of the model")
+    add(
+        "--analyze-memory",
+        metavar="<ANALYZE_MEMORY>",
+        type=Path,
+        help="write a report on memory allocation (HTML)",
+    )
+    add("-v", "--verbose", action="store_true", help="show details of the compile")
+    add("--no-cache", action="store_true", help="do not use the result cache")
+    add("-h", "--help", action=_Help, help="show the short (-h) or the long (--help) help and exit")
+    add(
+        *("-V", "--version"),
+        action="version",
+        version=_HEADLINE,
+        help="show the version and exit",
+    )
     return parser
 
 
 def run(argv: Sequence[str] | None) -> ExitCode:
     """Run one command line (None: the process's) and return its exit status."""
     terminal = Terminal.standard()
-    try:
-        _run(_parser().parse_args(argv), terminal)
-    except SystemExit as exc:  # argparse has printed its help or what is wrong
-        return ExitCode.OK if not exc.code else ExitCode.USAGE
-    except KeyboardInterrupt:
-        return ExitCode.INTERRUPTED
-    except (CompileError, OSError) as exc:
-        terminal.say(f"ERROR: {_sentence(exc)}")
-        return ExitCode.FAILURE
-    except MemoryError:
-        terminal.say("ERROR: there is not enough memory to compile this model")
-        return ExitCode.FAILURE
-    return ExitCode.OK
+
+    def work() -> None:
+        perform(_request(_parser().parse_args(argv)), terminal)
+
+    return attempt(work, terminal, ExitCode.FAILURE)
 
 
-def _run(args: argparse.Namespace, terminal: Terminal) -> None:
-    options = CompilerOptions(
-        target=args.target_npu, batch_size=args.batch_size, target_ir=args.target_ir
+def _request(args: argparse.Namespace) -> Request:
+    return Request(
+        source=args.source,
+        options=CompilerOptions(
+            target=args.target_npu, batch_size=args.batch_size, target_ir=args.target_ir
+        ),
+        output=args.output,
+        dot_graph=args.dot_graph,
+        memory_report=args.analyze_memory,
+        is_verbose=args.verbose,
+        is_cached=not args.no_cache,
     )
-    output: Path = args.output or Path(f"output.{options.target_ir}")
-    if not args.source.exists():
-        raise FileNotFoundError(f"{args.source} does not exist")
-    if output.is_dir():  # said before the work, not after it
-        raise IsADirectoryError(f"{output} is a folder")
-    if output.is_file() and output.samefile(args.source):
-        raise FileExistsError(f"{output} is the model itself: choose another output with -o")
-    if not os.access(output.parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"{output.parent} is no folder that can be written to")
-    with args.source.open("rb") as file:
-        model = file.read(MAX_MODEL_BYTES + 1)
-    results = None if args.no_cache else open_results(os.environ)
-    progress = PrintProgress(terminal.err)
-    with _details(args.verbose, terminal), _warnings(terminal):
-        # who asks for details of the compile is not served with what was compiled before
-        is_reused = not args.verbose
-        result = compile_cached(model, options, progress, results=results, is_reused=is_reused)
-    save(output, result)
-    terminal.say(f"The output has been saved to {output}")
-
-
-@contextlib.contextmanager
-def _details(wanted: bool, terminal: Terminal) -> Iterator[None]:
-    """The compiler's own log on stderr: steps with their times, and why operators are not for the NPU."""
-    log = logging.getLogger("furiosa.compiler")
-    handler, level = logging.StreamHandler(terminal.err), log.level
-    if wanted:
-        log.addHandler(handler)
-        log.setLevel(logging.DEBUG)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
-
-
-@contextlib.contextmanager
-def _warnings(terminal: Terminal) -> Iterator[None]:
-    """What the cache warns of, on stderr."""
-    log = logging.getLogger("furiosa.tools.compiler")
-    handler = logging.StreamHandler(terminal.err)
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-
-
-def save(path: Path, data: bytes) -> None:
-    """Write the file whole or not at all: beside it first, then moved over it.
-
-    What is there and is no regular file (a pipe, /dev/stdout) is written to as it is.
-    Raises: OSError, naming `path`.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)
-        else:
-            _replace(path.resolve(), data)  # a link stays a link
-    except OSError as exc:
-        raise OSError(exc.errno, exc.strerror, str(path)) from None
-
-
-def _replace(path: Path, data: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
-def _sentence(exc: Exception) -> str:
-    """`path: reason` for an error of the operating system, without its number."""
-    if isinstance(exc, OSError) and exc.strerror:
-        return f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror
-    return str(exc)

@@ -9,3 +9,4 @@ class ExitCode(IntEnum):
     USAGE = 2  # the command line is wrong; argparse's own number
     INTERRUPTED = 130  # Ctrl+C: what a shell reports for SIGINT
     BROKEN_PIPE = 141  # the reader left: what a shell reports for SIGPIPE
+    COMPILE = 255  # of `furiosa compile`, for every error. Source: command reference 2

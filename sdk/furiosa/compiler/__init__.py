@@ -1,5 +1,6 @@
 """The compiler: ONNX models to programs for the virtual Warboy. Runs in the client; opens no files."""
 
+from furiosa.compiler.config import CompilerConfig
 from furiosa.compiler.diagnostics import (
     CompilationFailed,
     CompileError,
@@ -8,6 +9,7 @@ from furiosa.compiler.diagnostics import (
     InvalidModel,
     InvalidNpuId,
     OutOfDram,
+    OutOfSram,
 )
 from furiosa.compiler.driver import compile
 from furiosa.compiler.options import CompilerOptions
@@ -16,12 +18,14 @@ from furiosa.compiler.progress import PrintProgress, Progress
 __all__ = [
     "CompilationFailed",
     "CompileError",
+    "CompilerConfig",
     "CompilerOptions",
     "InvalidConfig",
     "InvalidFormat",
     "InvalidModel",
     "InvalidNpuId",
     "OutOfDram",
+    "OutOfSram",
     "PrintProgress",
     "Progress",
     "compile",

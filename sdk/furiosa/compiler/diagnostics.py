@@ -6,6 +6,7 @@
     ├── InvalidModel        5   readable, but not a model we can compile
     ├── InvalidNpuId        6   no such target
     ├── OutOfDram           7   the tensors do not fit in device memory
+    ├── OutOfSram           8   what one operation needs does not fit in on-chip memory
     └── InvalidConfig      12   an option has a value it cannot have
 
 `code` is the published error number. Source: compiler reference 3.4.
@@ -96,6 +97,24 @@ class OutOfDram(CompileError):
         return (
             f"the tensors need {self.needed} bytes of DRAM and {self.available} are there; "
             f"largest: {largest}; lower the batch size or the input size"
+        )
+
+
+@dataclass(eq=False)
+class OutOfSram(CompileError):
+    """`tensors` are the largest that one step needs at once, largest first."""
+
+    code = 8
+    summary = "Out of sram"
+    needed: int
+    available: int
+    tensors: tuple[tuple[str, int], ...]
+
+    def __str__(self) -> str:
+        largest = ", ".join(f"'{name}' ({size} bytes)" for name, size in self.tensors)
+        return (
+            f"the tensors need {self.needed} bytes of SRAM in their smallest tiles and "
+            f"{self.available} are there; largest: {largest}; lower the batch size or the input size"
         )
 
 

@@ -2,21 +2,22 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from furiosa.common.clock import Clock
-from furiosa.compiler.frontend import ImportTflite, is_tflite
-from furiosa.compiler.infra import Instrument, PassResult, Stage, Step
+from furiosa.compiler.infra import Instrument, Stage, Step, graph_of
 from furiosa.compiler.instruments import LogSteps, Verify
-from furiosa.compiler.options import IRS as NAMES
 from furiosa.compiler.options import CompilerOptions
-from furiosa.compiler.pipeline import IRS, STAGES
+from furiosa.compiler.pipeline import IRS
 from furiosa.compiler.progress import Progress, SilentProgress
+from furiosa.compiler.source import blamed_on, stages_from, steps_before
+from furiosa.compiler.text import with_data
 
-_PRINT = {ir.name: ir.print for ir in IRS}
+_IRS = {ir.name: ir for ir in IRS}
 
 
 def compile(
@@ -24,69 +25,63 @@ def compile(
     options: CompilerOptions | None = None,
     progress: Progress | None = None,
     *,
+    instruments: Sequence[Instrument] = (),
     clock: Clock = time.perf_counter,
 ) -> bytes:
-    """Compile the bytes of an ONNX or TensorFlow Lite model to an ENF program or the text of an IR.
+    """Compile an ONNX or TensorFlow Lite model, or the text of an IR, to an ENF program or to such a text.
 
-    `options.target_ir` says which. The same model, options and version give the same bytes; nothing
-    else is read.
+    `options.target_ir` says which. Target and batch size are for what does not have its own yet: a cdfg
+    and what follows keep their target, what follows a dfg its batch size. The same model, options and
+    version give the same bytes; nothing else is read. `instruments` see every step, after those that
+    verify and log it.
     Raises: CompileError.
     """
     options = options or CompilerOptions()
     progress = progress or SilentProgress()
-    instruments: tuple[Instrument, ...] = (Verify({ir.type: ir for ir in IRS}), LogSteps())
-    stages = _stages(model)[: NAMES.index(options.target_ir) + 1]
-    graph: Any = model
+    own: tuple[Instrument, ...] = (Verify({ir.type: ir for ir in IRS}), LogSteps())
+    stages = stages_from(model, options)
+    run = _Run(model, options, progress, (*own, *instruments), clock)
     start = clock()
-    for index, stage in enumerate(stages, 1):
-        progress.stage_started(index, len(stages), stage.source, stage.target)
-        began = clock()
-        graph = _stage(stage, graph, options, progress, instruments, clock)
-        progress.stage_done(clock() - began)
+    with blamed_on(model):
+        for step in steps_before(model):
+            run.step(step)
+        for index, stage in enumerate(stages, 1):
+            progress.stage_started(index, len(stages), stage.source, stage.target)
+            began = clock()
+            run.stage(stage)
+            progress.stage_done(clock() - began)
     progress.finished(clock() - start)
     if options.target_ir == "enf":
-        assert isinstance(graph, bytes)
-        return graph
-    return _PRINT[options.target_ir](graph).encode()
+        assert isinstance(run.graph, bytes)
+        return run.graph
+    ir = _IRS[options.target_ir]
+    return with_data(ir.print(run.graph), ir.arrays(run.graph)).encode()
 
 
-def _stages(model: bytes) -> tuple[Stage, ...]:
-    """The pipeline, which begins with ONNX, with the frontend for this model."""
-    if not is_tflite(model):
-        return STAGES
-    first, *others = STAGES
-    return Stage("tflite", first.target, (Step(ImportTflite()), *first.steps[1:])), *others
+@dataclass(slots=True)
+class _Run:
+    """`graph` is the only graph that is kept: what a step was given is gone when the next one runs."""
 
+    graph: Any
+    options: CompilerOptions
+    progress: Progress
+    instruments: Sequence[Instrument]
+    clock: Clock
 
-def _stage(
-    stage: Stage,
-    graph: Any,
-    options: CompilerOptions,
-    progress: Progress,
-    instruments: Sequence[Instrument],
-    clock: Clock,
-) -> Any:
-    groups = [(label, tuple(steps)) for label, steps in groupby(stage.steps, lambda s: s.label)]
-    for index, (label, steps) in enumerate(groups, 1):
-        began = clock()
-        for step in steps:
-            graph = _step(step, graph, options, instruments, clock)
-        if label:
-            progress.step_done(index, len(groups), label, clock() - began)
-    return graph
+    def stage(self, stage: Stage) -> None:
+        groups = [(label, tuple(steps)) for label, steps in groupby(stage.steps, lambda s: s.label)]
+        for index, (label, steps) in enumerate(groups, 1):
+            began = self.clock()
+            for step in steps:
+                self.step(step)
+            if label:
+                self.progress.step_done(index, len(groups), label, self.clock() - began)
 
-
-def _step(
-    step: Step,
-    graph: Any,
-    options: CompilerOptions,
-    instruments: Sequence[Instrument],
-    clock: Clock,
-) -> Any:
-    began = clock()
-    with np.errstate(all="ignore"):  # rules, not warnings, refuse what an overflow leads to
-        result = step.work.run(graph, options)
-    seconds = clock() - began
-    for instrument in instruments:
-        instrument.after(step.work, graph, result, seconds)
-    return result.graph if isinstance(result, PassResult) else result
+    def step(self, step: Step) -> None:
+        began = self.clock()
+        with np.errstate(all="ignore"):  # rules, not warnings, refuse what an overflow leads to
+            result = step.work.run(self.graph, self.options)
+        seconds = self.clock() - began
+        for instrument in self.instruments:
+            instrument.after(step.work, self.graph, result, seconds)
+        self.graph = graph_of(result)

@@ -5,11 +5,12 @@ output, and neither changes its input. Looking, timing and verifying are instrum
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from furiosa.compiler.options import CompilerOptions
+from furiosa.compiler.value import Array
 
 G = TypeVar("G")
 Source_ = TypeVar("Source_")
@@ -22,6 +23,11 @@ class PassResult(Generic[G]):
 
     graph: G
     changed: bool
+
+
+def graph_of(result: Any) -> Any:
+    """The graph that a step left: a lowering hands it out bare."""
+    return result.graph if isinstance(result, PassResult) else result
 
 
 class Pass(ABC, Generic[G]):
@@ -69,6 +75,8 @@ class Ir:
     type: type[Any]
     rules: tuple[Rule, ...]
     print: Callable[[Any], str]
+    arrays: Callable[[Any], Iterable[Array]]  # that the text may name by a digest
+    parse: Callable[[str], Any]  # what was printed, with its arrays behind it; raises InvalidFormat
 
 
 class Instrument(Protocol):

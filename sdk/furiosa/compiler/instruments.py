@@ -1,12 +1,15 @@
-"""Instruments around passes: verify between them, log what they took."""
+"""Instruments around passes: verify between them, log what they did, keep what they left."""
 
 import logging
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from furiosa.compiler.diagnostics import CompilationFailed
-from furiosa.compiler.infra import Ir, PassResult, Work
+from furiosa.compiler.gir.ir import Gir
+from furiosa.compiler.infra import Ir, PassResult, Work, graph_of
+from furiosa.compiler.measures import changes, measure, spilled_bytes
 
+G = TypeVar("G")
 _log = logging.getLogger(__name__)
 
 
@@ -21,7 +24,7 @@ class Verify:
         self._done: list[str] = []
 
     def after(self, work: Work, before: Any, result: Any, seconds: float) -> None:
-        graph = result.graph if isinstance(result, PassResult) else result
+        graph = graph_of(result)
         if ir := self._irs.get(type(graph)):
             for rule in ir.rules:
                 for found in rule(graph):
@@ -35,8 +38,43 @@ class Verify:
 
 
 class LogSteps:
-    """One debug record a step."""
+    """One debug record a step: what it took and what it did."""
 
     def after(self, work: Work, before: Any, result: Any, seconds: float) -> None:
-        note = " (nothing to do)" if isinstance(result, PassResult) and not result.changed else ""
-        _log.debug("%s took %.6f s%s", work.name, seconds, note)
+        if not _log.isEnabledFor(logging.DEBUG):
+            return
+        if isinstance(result, PassResult):
+            note = changes(measure(before), measure(result.graph)) if result.changed else ""
+            note = note or ("the same figures" if result.changed else "nothing to do")
+        else:
+            note = changes({}, measure(result)) or f"{len(result)} bytes"
+        _log.debug("%s took %.6f s: %s", work.name, seconds, note)
+
+
+class Keep:
+    """Keeps the last graph of each of `kinds`, IR classes, and so keeps these alive and no other."""
+
+    def __init__(self, *kinds: type[Any]) -> None:
+        self._kinds = kinds
+        self._last: dict[type[Any], Any] = {}
+
+    def after(self, work: Work, before: Any, result: Any, seconds: float) -> None:
+        graph = graph_of(result)
+        if isinstance(graph, self._kinds):
+            self._last[type(graph)] = graph
+
+    def last(self, kind: type[G]) -> G | None:
+        """None when no step left one."""
+        return self._last.get(kind)
+
+
+class Spills:
+    """`bytes` of activations that the allocation put into DRAM because SRAM had no room."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def after(self, work: Work, before: Any, result: Any, seconds: float) -> None:
+        graph = graph_of(result)
+        if isinstance(graph, Gir):
+            self.bytes = spilled_bytes(graph)

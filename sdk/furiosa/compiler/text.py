@@ -1,22 +1,35 @@
-"""Words of the text forms: names, shapes, quantisation, attributes. Pure and deterministic."""
+"""Words of the text forms: names, shapes, quantisation, attributes. Pure and deterministic.
 
+`reader` reads them back.
+"""
+
+import base64
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
 
-from furiosa.compiler.value import Array, Attribute, Attributes, ModelInfo, QuantParams, Value
+from furiosa.compiler.value import (
+    Array,
+    Attribute,
+    Attributes,
+    ModelInfo,
+    PortForm,
+    QuantParams,
+    Value,
+)
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_./:\-]+", re.ASCII)
+PLAIN: Final = re.compile(r"[A-Za-z0-9_./:\-]*[A-Za-z0-9_./\-]", re.ASCII)
 _SHOWN: Final = 4  # scales printed before the rest becomes a digest
+_LISTED: Final = 8  # elements of an array that are printed; of more, a digest
 
 
 def name(text: str) -> str:
     """`%name`, or `%"..."` with JSON escapes when the name has other than letters, digits and _./:-"""
-    return "%" + (text if _PLAIN.fullmatch(text) else json.dumps(text))
+    return "%" + word(text)
 
 
 def names(texts: Iterable[str]) -> str:
@@ -24,11 +37,14 @@ def names(texts: Iterable[str]) -> str:
 
 
 def word(text: str) -> str:
-    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+    return text if PLAIN.fullmatch(text) else json.dumps(text)
 
 
-def sources(texts: Iterable[str]) -> str:
-    return "+".join(map(word, texts))
+def origin(name: str, sources: Sequence[str]) -> str:
+    """`; conv`, or `; conv from conv+relu` when a node stands for others than one of its own name."""
+    if tuple(sources) == (name,):
+        return f"; {word(name)}"
+    return f"; {word(name)} from {'+'.join(map(word, sources)) or 'nothing'}"
 
 
 def number(value: float) -> str:
@@ -36,26 +52,54 @@ def number(value: float) -> str:
     return str(np.float32(value))
 
 
-def digest(data: Array) -> str:
-    return hashlib.sha256(data.tobytes()).hexdigest()[:12]
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+def _cut(params: QuantParams) -> Array | None:
+    """Scales, then zero points, when they are too many to be printed."""
+    if len(params.scales) <= _SHOWN:
+        return None
+    return np.array([*params.scales, *params.zero_points], np.float64)
 
 
 def quantization(params: QuantParams) -> str:
     scales = ",".join(map(number, params.scales[:_SHOWN]))
     points = ",".join(map(str, params.zero_points[:_SHOWN]))
-    if len(params.scales) > _SHOWN:
-        rest = np.array([*params.scales, *params.zero_points], np.float64)
-        scales, points = f"{scales},..", f"{points},..#{digest(rest)}"
+    if (every := _cut(params)) is not None:
+        scales, points = f"{scales},..", f"{points},..#{digest(every.tobytes())}"
     axis = "" if params.axis is None else f" axis {params.axis}"
     return f"q({scales} @ {points}{axis})"
 
 
 def array(data: Array) -> str:
     """Up to eight elements in full, more as a digest."""
-    if data.size <= 8:
+    if data.size <= _LISTED:
         shown = number if data.dtype == np.float32 else str
         return "[" + ", ".join(shown(item) for item in data.ravel().tolist()) + "]"
-    return f"#{digest(data)}"
+    return f"#{digest(data.tobytes())}"
+
+
+def held(values: Iterable[Value]) -> Iterator[Array]:
+    """The arrays that the text of these values may name by a digest."""
+    for value in values:
+        if value.data is not None:
+            yield value.data
+        if value.quantization is not None and (every := _cut(value.quantization)) is not None:
+            yield every
+
+
+def held_by(table: Attributes) -> Iterator[Array]:
+    return (value for value in table.values() if isinstance(value, np.ndarray))
+
+
+def with_data(printed: str, arrays: Iterable[Array]) -> str:
+    """A text with the data that it names by digests, one line each, in the order given."""
+    lines: dict[str, str] = {}
+    for data in arrays:
+        if data.size > _LISTED and (key := digest(raw := data.tobytes())) not in lines:
+            lines[key] = f"data #{key} = {base64.b64encode(raw).decode()}\n"
+    return printed + "".join(lines.values())
 
 
 def shaped(value: Value) -> str:
@@ -95,8 +139,18 @@ def attributes(table: Attributes) -> str:
     """` {a=1, b=[2, 3]}` in order of name; empty for none."""
     if not table:
         return ""
-    return " {" + ", ".join(f"{key}={_attribute(table[key])}" for key in sorted(table)) + "}"
+    return " {" + ", ".join(f"{word(key)}={_attribute(table[key])}" for key in sorted(table)) + "}"
 
 
 def heading(kind: str, model: ModelInfo) -> str:
-    return f"{kind} {word(model.name)} opset {model.opset} batch {model.batch}"
+    """`dfg net opset 13 batch 1 source <SHA-256>`, and for each form ` port %x NHWC` or the like of
+    `port %y N??CHW[1,1,2,8,6,5]`."""
+    source = model.sha256.hex()
+    forms = "".join(f" port {name(form.port)} {_form(form)}" for form in model.forms)
+    return (
+        f"{kind} {word(model.name)} opset {model.opset} batch {model.batch} source {source}{forms}"
+    )
+
+
+def _form(form: PortForm) -> str:
+    return form.axes + (f"[{','.join(map(str, form.extent))}]" if form.extent else "")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,10 +62,31 @@ def constant(name: str, data: Array, quantization: QuantParams | None = None) ->
 
 
 @dataclass(frozen=True, slots=True)
+class PortForm:
+    """How the caller sees the input or output `port`: `axes` and `extent` as of a TensorSpec."""
+
+    port: str
+    axes: str
+    extent: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What travels with the model from the source to the program."""
+    """What travels with the model from the source to the program.
+
+    `forms` are those of the ports that are other than the rest: images as NCHW, all of them data.
+    """
 
     name: str
     opset: int  # version of the ONNX default domain that operator names and attributes refer to
     batch: int
     sha256: bytes  # of the source file
+    forms: tuple[PortForm, ...] = ()
+
+    def form(self, port: str) -> PortForm:
+        return next((form for form in self.forms if form.port == port), PortForm(port, ""))
+
+    def with_form(self, form: PortForm) -> "ModelInfo":
+        """With that form in place of the port's own."""
+        others = (each for each in self.forms if each.port != form.port)
+        return replace(self, forms=(*others, form))

@@ -1,13 +1,19 @@
 """From what the caller calls a model to the ENF bytes that go to the device. May read files; blocks."""
 
+import logging
 import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, SupportsBytes, TypeAlias
+from typing import TYPE_CHECKING, Final, SupportsBytes, TypeAlias
 
 from furiosa.enf.layout import MAGIC
 from furiosa.runtime._core.errors import FuriosaRuntimeError
+
+if TYPE_CHECKING:
+    from furiosa.tools.compiler.cache import Results
+
+_log = logging.getLogger(__name__)
 
 MAX_MODEL_BYTES: Final = 1 << 30  # what the compiler takes; an ENF may be half of that
 
@@ -22,19 +28,26 @@ def enf_of(
 ) -> bytes:
     """An executable for `target`: the model itself when it is one, else compiled from it.
 
-    `batch_size` is for models yet to be compiled; an ENF has its own.
+    `batch_size` and `compiler_config` are for models yet to be compiled; an ENF has its own. What was
+    compiled before comes from the compiler cache, whose troubles are warnings in the log.
     Raises: FuriosaRuntimeError; TypeError, ValueError for arguments of the wrong kind.
     """
     _check_batch_size(batch_size)
-    _check_config(compiler_config)
+    config = {} if compiler_config is None else compiler_config
+    _check_config(config)
     data, label = _read(model)
     if data.startswith(MAGIC):
         if batch_size not in (None, 1):
             raise FuriosaRuntimeError(
                 f"{label} is compiled already: batch_size {batch_size} cannot be applied to it"
             )
+        if config:
+            raise FuriosaRuntimeError(
+                f"{label} is compiled already: compiler_config {dict(config)} cannot be applied to it"
+            )
         return data
-    return _compiled(data, label, target, batch_size or 1)
+    path = model if isinstance(model, (str, os.PathLike)) else None
+    return _compiled(data, path, label, target, batch_size or 1, config)
 
 
 def _check_batch_size(batch_size: int | None) -> None:
@@ -87,25 +100,44 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _compiled(data: bytes, label: str, target: str, batch_size: int) -> bytes:
+def _compiled(
+    data: bytes,
+    path: str | os.PathLike[str] | None,
+    label: str,
+    target: str,
+    batch_size: int,
+    config: Mapping[str, object],
+) -> bytes:
     # Here, because whoever runs an ENF must not pay for the import of a compiler.
-    from furiosa.compiler import CompileError, CompilerOptions, compile
+    from furiosa.compiler import CompileError, CompilerConfig, CompilerOptions
+    from furiosa.tools.compiler.cache import compile_cached
+    from furiosa.tools.compiler.models import read_model
 
     try:
-        return compile(data, CompilerOptions(target=target, batch_size=batch_size))
+        chosen = CompilerConfig.from_mapping(config)
+        options = CompilerOptions(target=target, batch_size=batch_size, config=chosen)
+        whole = data if path is None else read_model(path)  # a file may have its tensors in others
+        return compile_cached(whole, options, results=_results())
     except CompileError as error:
         raise FuriosaRuntimeError(
             f"cannot compile {label}: {error} (native error code: {error.code})"
         ) from error
+    except OSError as error:
+        raise FuriosaRuntimeError(f"cannot read {label}: {error.strerror}") from error
 
 
-def _check_config(config: Mapping[str, object] | None) -> None:
-    """Unknown keys are refused, not ignored, and so far all are unknown."""
-    if config is None:
-        return
+def _results() -> "Results | None":
+    """The compiler cache that the environment names. One that it names wrongly is no reason to fail."""
+    from furiosa.compiler import InvalidConfig
+    from furiosa.tools.compiler.cache import open_results
+
+    try:
+        return open_results(os.environ)
+    except InvalidConfig as error:
+        _log.warning("the compiler cache is not used: %s", error)
+        return None
+
+
+def _check_config(config: Mapping[str, object]) -> None:
     if not isinstance(config, Mapping):
         raise TypeError(f"compiler_config: expected a dict, found {type(config).__name__}")
-    for key in config:
-        raise FuriosaRuntimeError(
-            f"compiler_config: unknown key {key!r}; this version's compiler has none"
-        )

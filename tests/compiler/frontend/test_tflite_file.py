@@ -115,9 +115,9 @@ def two_graphs() -> bytes:
     return pair().model([0, 1], [2], subgraphs=2)
 
 
-def mean_over_channels() -> bytes:
+def mean_over_a_fifth_axis() -> bytes:
     net = Net()
-    axes = net.constant(np.array([3], np.int32))
+    axes = net.constant(np.array([4], np.int32))
     net.node("MEAN", [net.tensor((1, 2, 2, 3)), axes], net.tensor((1, 2, 2)))
     return net.model([1], [2])
 
@@ -146,7 +146,7 @@ def weights_that_vary() -> bytes:
     [
         (
             unknown,
-            "node 'GELU_0' (GELU): this operator is not supported; build the model from ADD,",
+            "node 'GELU_0' (GELU): this operator is not supported; build the model from ABS,",
         ),
         (custom, "node 'CUSTOM_0' (CUSTOM): it is the custom operator 'MyOperator'; export"),
         (second_of_two, "node 'CUSTOM_1' (CUSTOM)"),
@@ -163,7 +163,7 @@ def weights_that_vary() -> bytes:
         (made_twice, "node 'RELU_1' (RELU): it makes 't1', which is there already"),
         (input_as_output, "output 't0' is no operator's result"),
         (two_graphs, "it has 2 subgraphs"),
-        (mean_over_channels, "it is over axes [3]; only height and width"),
+        (mean_over_a_fifth_axis, "its axis is 4 of 4"),
         (large_window, "its window of 5 is larger than its input of 2"),
         (
             no_stride,

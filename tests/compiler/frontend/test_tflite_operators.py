@@ -10,91 +10,10 @@ import numpy as np
 import pytest
 
 from furiosa.compiler import CompilerOptions, compile
-from furiosa.enf import HostSection, NpuSection, Program, read
+from furiosa.enf import HostSection, NpuSection, read
 from furiosa.vnpu.interpreter import Interpreter
-from support import tflite_models as lite
-from support.tflite_models import RELU, RELU6, RELU_N1_TO_1, SAME, VALID, Array, Net, Quant
-
-TARGETS = ("warboy", "warboy-2pe")
-POINTS = {"int8": -3, "uint8": 120}
-
-
-def worst(model: bytes, **options: Any) -> tuple[float, Program]:
-    """Largest difference from LiteRT over some inputs, and the program."""
-    compiled = read(compile(model, CompilerOptions(**options)))
-    interpreter, rng = Interpreter(compiled), np.random.default_rng(1)
-    differences = []
-    for _ in range(4):
-        inputs = [random_input(rng, spec.shape, spec.dtype.value) for spec in compiled.input_specs]
-        for ours, theirs in zip(interpreter.run(inputs), lite.run(model, *inputs), strict=True):
-            assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
-            differences.append(float(np.abs(ours.astype(np.float64) - theirs).max()))
-    return max(differences), compiled
-
-
-def random_input(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
-    if dtype == "float32":
-        return rng.normal(0, 2, shape).astype(np.float32)
-    return rng.integers(0, 256, shape, np.uint8).view(dtype)
-
-
-class Case:
-    """Activations of one element type; scales such that results use most of their range."""
-
-    def __init__(self, dtype: str) -> None:
-        self.net, self.dtype = Net(), dtype
-
-    def activation(self, *shape: int, scale: float = 0.05, point: int | None = None) -> int:
-        if self.dtype == "float32":
-            return self.net.tensor(shape)
-        point = POINTS[self.dtype] if point is None else point
-        return self.net.tensor(shape, self.dtype, Quant((scale,), (point,)))
-
-    def weights(self, *shape: int, axis: int, point: int = 140) -> tuple[int, int]:
-        """Weights and a bias: int8 by channel, uint8 as a whole and beyond int8, or float."""
-        rng, channels = self.net.rng, shape[axis]
-        real = rng.normal(0, 5, channels)
-        if self.dtype == "float32":
-            data = rng.normal(0, 0.2, shape).astype(np.float32)
-            return self.net.constant(data), self.net.constant(real.astype(np.float32))
-        if self.dtype == "int8":
-            scales = rng.uniform(0.001, 0.004, channels).astype(np.float32)
-            data, quant = (
-                rng.integers(-127, 128, shape, np.int8),
-                Quant(scales, [0] * channels, axis),
-            )
-        else:
-            scales = np.array([0.003], np.float32)
-            data, quant = rng.integers(0, 256, shape, np.uint8), Quant(scales, (point,))
-        units = np.float32(0.05) * scales
-        bias = Quant(units, [0] * len(units))
-        stored = np.rint(real / units).astype(np.int32)
-        return self.net.constant(data, quant), self.net.constant(stored, bias)
-
-    @property
-    def limit(self) -> float:
-        return 1e-4 if self.dtype == "float32" else 1
-
-
-def window(padding: int = SAME, stride: int = 1, dilation: int = 1, activation: int = 0) -> Any:
-    return {
-        "Padding": padding,
-        "StrideH": stride,
-        "StrideW": stride,
-        "DilationHFactor": dilation,
-        "DilationWFactor": dilation,
-        "FusedActivationFunction": activation,
-    }
-
-
-def check(case: Case, model: bytes, sections: Any = None) -> Program:
-    """Both targets answer like LiteRT; every section of a quantised model but transposes is the NPU's."""
-    for target in TARGETS:
-        difference, compiled = worst(model, target=target)
-        assert difference <= case.limit
-        if sections is not None:
-            assert [type(section) for section in compiled.sections] == sections
-    return compiled
+from support.tflite_cases import Case, check, random_input, window, worst
+from support.tflite_models import RELU, RELU6, RELU_N1_TO_1, SAME, VALID, Quant
 
 
 def conv(
@@ -123,7 +42,7 @@ def conv(
 
 
 DTYPES = ("int8", "uint8", "float32")
-ENDS = [HostSection, NpuSection, HostSection]  # transposes at the border
+SECTIONS = {"int8": [NpuSection], "uint8": [NpuSection], "float32": [HostSection]}
 CONVOLUTIONS: dict[str, dict[str, Any]] = {
     "same": {},
     "valid": {"padding": VALID},
@@ -145,24 +64,14 @@ CONVOLUTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_convolution(name: str, dtype: str) -> None:
     case, model = conv(dtype, **CONVOLUTIONS[name])
-    single = CONVOLUTIONS[name].get("shape", (4,))[-1] == 1  # whose layouts are the same
-    expected = [NpuSection, HostSection] if single else ENDS
-    check(case, model, [HostSection] if dtype == "float32" else expected)
+    check(case, model, SECTIONS[dtype])
 
 
-def test_uint8_weights_within_int8_need_no_second_copy() -> None:
-    """Zero point 128 is int8 moved by 128; any other leaves int8 somewhere, and the input is doubled."""
-    opcodes = []
-    for point in (128, 129):
-        case, model = conv("uint8", point=point)
-        opcodes.append([i.opcode.name for i in check(case, model).instructions])
-    assert opcodes == [["CONV2D"], ["DEPTHWISE_CONV2D", "CONV2D"]]
-
-
-def test_weights_that_two_int8_numbers_cannot_make_stay_on_the_host() -> None:
-    case, model = conv("uint8", point=0)
-    compiled = check(case, model)
-    assert compiled.instructions == ()
+@pytest.mark.parametrize(("point", "zero"), [(128, 0), (129, 1), (0, -128), (255, 127)])
+def test_uint8_weights_are_int8_with_a_zero_point(point: int, zero: int) -> None:
+    case, model = conv("uint8", point=point)
+    found = [i for i in check(case, model).instructions if "CONV2D" in i.opcode.name]
+    assert [(i.opcode.name, i.zero1) for i in found] == [("CONV2D", zero)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -188,9 +97,7 @@ def test_fully_connected(flat: str, dtype: str) -> None:
         held = case.net.constant(data, quant), case.net.constant(bias, Quant((0.0001,)))
     result = case.activation(rows, 7, scale=0.15)
     case.net.node("FULLY_CONNECTED", [middle, *held], result, FusedActivationFunction=RELU)
-    before = [] if flat == "rows" else [HostSection]
-    expected = [HostSection] if dtype == "float32" else [*before, NpuSection]
-    check(case, case.net.model([source], [result]), expected)
+    check(case, case.net.model([source], [result]), SECTIONS[dtype])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -200,8 +107,7 @@ def test_add(activation: int, dtype: str) -> None:
     left, right = case.activation(1, 3, 4, 5), case.activation(1, 3, 4, 5, scale=0.02, point=7)
     result = case.activation(1, 3, 4, 5, scale=0.06)
     case.net.node("ADD", [left, right], result, FusedActivationFunction=activation)
-    expected = [HostSection] if dtype == "float32" else ENDS
-    check(case, case.net.model([left, right], [result]), expected)
+    check(case, case.net.model([left, right], [result]), SECTIONS[dtype])
 
 
 def test_add_broadcasts_by_the_last_dimensions_of_the_file() -> None:
@@ -220,9 +126,7 @@ def test_pooling(kind: str, padding: int, size: int, dtype: str) -> None:
     source, result = case.activation(1, 8, 8, 3), case.activation(1, size, size, 3)
     options = {"Padding": padding, "StrideH": 2, "StrideW": 2, "FilterHeight": 3, "FilterWidth": 3}
     case.net.node(kind, [source], result, **options)
-    padded_average = kind == "AVERAGE_POOL_2D" and padding == SAME  # leaves padding out: the host's
-    plain = dtype == "float32" or padded_average
-    check(case, case.net.model([source], [result]), [HostSection] if plain else ENDS)
+    check(case, case.net.model([source], [result]), SECTIONS[dtype])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -233,8 +137,7 @@ def test_spatial_mean(keep: bool, dtype: str) -> None:
     result = case.activation(*((1, 1, 1, 3) if keep else (1, 3)), scale=0.01)
     axes = case.net.constant(np.array([-2, 1], np.int32))
     case.net.node("MEAN", [source, axes], result, KeepDims=keep)
-    host = dtype == "float32"
-    check(case, case.net.model([source], [result]), None if host else [HostSection, NpuSection])
+    check(case, case.net.model([source], [result]), SECTIONS[dtype])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -256,7 +159,7 @@ def test_padding_becomes_the_convolutions_own(dtype: str) -> None:
     result = case.activation(1, 3, 4, 4, scale=0.15)
     given = window(VALID, stride=2)
     case.net.node("CONV_2D", [padded, *case.weights(4, 3, 3, 3, axis=0)], result, **given)
-    check(case, case.net.model([source], [result]), [HostSection] if dtype == "float32" else ENDS)
+    check(case, case.net.model([source], [result]), SECTIONS[dtype])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -275,7 +178,7 @@ def test_activation_by_itself(kind: str, dtype: str) -> None:
     case = Case(dtype)
     source, result = case.activation(1, 3, 4, 5, scale=0.1), case.activation(1, 3, 4, 5, scale=0.1)
     case.net.node(kind, [source], result)
-    check(case, case.net.model([source], [result]), [HostSection] if dtype == "float32" else ENDS)
+    check(case, case.net.model([source], [result]), SECTIONS[dtype])
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, 3, -1])

@@ -1,17 +1,40 @@
 """cdfg: the sections as ordered tasks with what goes in and out, and PEs for each NPU operation."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from furiosa.compiler.ldfg.ir import HostNode, NpuNode
 from furiosa.compiler.value import ModelInfo, Value
 
 
+class Split(Enum):
+    """How PEs share an operation: each makes a range of indices of one axis of the result."""
+
+    NONE = "none"
+    IMAGES = "images"
+    CHANNELS = "channels"
+    ROWS = "rows"
+
+    @property
+    def axis(self) -> int:
+        """Of NONE there is none."""
+        return _AXES[self]
+
+
+_AXES = {Split.IMAGES: 0, Split.CHANNELS: 1, Split.ROWS: 2}
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`pes` is a bit mask: bit n is PE n of the target."""
+    """`pes` is a bit mask: bit n is PE n of the target; several share the work as `split` says.
+
+    `exchanged` is how many bytes of its sources PEs fetch from each other before it.
+    """
 
     node: NpuNode
     pes: int
+    split: Split = Split.NONE
+    exchanged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +67,15 @@ class Cdfg:
     outputs: tuple[str, ...]
     tasks: tuple[Task, ...]
     values: dict[str, Value]
+
+    @property
+    def shared(self) -> frozenset[str]:
+        """Values that the caller or the host sees: they lie in DRAM."""
+        found = {*self.inputs, *self.outputs}
+        for task in self.tasks:
+            if isinstance(task, HostTask):
+                found.update(task.inputs, task.outputs)
+        return frozenset(found)
 
 
 def reads(task: Task) -> list[str]:

@@ -1,12 +1,31 @@
 """Text form of a cdfg. Grammar: docs/compiler/cdfg.md."""
 
+from collections.abc import Iterator
+
 from furiosa.compiler import text
-from furiosa.compiler.cdfg.ir import Cdfg, NpuTask
-from furiosa.compiler.ldfg.printer import print_host_node, print_npu_node
+from furiosa.compiler.cdfg.ir import Cdfg, NpuTask, Split
+from furiosa.compiler.cdfg.shares import pes_in
+from furiosa.compiler.ldfg.printer import node_arrays, print_host_node, print_npu_node
+from furiosa.compiler.value import Array
 
 
-def print_pes(mask: int) -> str:
-    return "pe" + "+".join(str(pe) for pe in range(mask.bit_length()) if mask >> pe & 1)
+def print_pes(mask: int, split: Split) -> str:
+    """`pe0` or `pe0+1 rows`"""
+    pes = "pe" + "+".join(map(str, pes_in(mask)))
+    return pes if split is Split.NONE else f"{pes} {split.value}"
+
+
+def print_place(mask: int, split: Split, exchanged: int) -> str:
+    return print_pes(mask, split) + (f" exchanged {exchanged}" if exchanged else "")
+
+
+def arrays(graph: Cdfg) -> Iterator[Array]:
+    """The arrays that the text may name by a digest."""
+    yield from text.held(graph.values.values())
+    for task in graph.tasks:
+        nodes = [o.node for o in task.operations] if isinstance(task, NpuTask) else task.nodes
+        for node in nodes:
+            yield from node_arrays(node)
 
 
 def print_cdfg(graph: Cdfg) -> str:
@@ -20,8 +39,9 @@ def print_cdfg(graph: Cdfg) -> str:
         )
         if isinstance(task, NpuTask):
             lines += (
-                f"    {print_pes(operation.pes)}: {print_npu_node(operation.node, graph.values)}"
-                for operation in task.operations
+                f"    {print_place(o.pes, o.split, o.exchanged)}: "
+                f"{print_npu_node(o.node, graph.values)}"
+                for o in task.operations
             )
         else:
             lines += (f"    {print_host_node(node, graph.values)}" for node in task.nodes)

@@ -5,19 +5,17 @@ Operators are those of ONNX, under their ONNX names and attributes, but for:
     Reshape                        one input; the result's shape says the rest
     Quantize, Dequantize           one input; parameters are the quantisation of the 8-bit (or int32) value
     QConv, QGemm                   8-bit (x, weights[, int32 bias]) to 8-bit
-    QAdd, QAveragePool, Requantize 8-bit to 8-bit
+    QTable                         8-bit (x, table) to 8-bit
+    other Q operators, Requantize  8-bit to 8-bit
 
-The Q operators and Requantize clamp what they store to `low`..`high`. See docs/compiler/dfg.md.
+Requantize and the Q operators but QTable clamp what they store to `low`..`high`. See docs/compiler/dfg.md.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
 
 from furiosa.compiler.value import Array, Attributes, ModelInfo, Value
-
-Q_OPS: Final = frozenset({"QConv", "QGemm", "QAdd", "QAveragePool", "Requantize"})
 
 
 class Place(Enum):

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 
 from furiosa.common.tensor import DType
-from furiosa.compiler.dfg.coverage import EIGHT_BIT
-from furiosa.compiler.dfg.ir import Q_OPS, Dfg, Node, Place
+from furiosa.compiler.dfg.ir import Dfg, Node, Place
+from furiosa.compiler.dfg.operators import EIGHT_BIT, OPERATORS, is_stored
 from furiosa.compiler.infra import Rule
 
 
@@ -78,30 +78,45 @@ def quantization_fits_the_value(graph: Dfg) -> Iterator[str]:
 
 def q_operators_read_and_write_quantised_values(graph: Dfg) -> Iterator[str]:
     for node in graph.nodes:
-        if node.op not in Q_OPS:
+        if not is_stored(node.op):
             continue
-        activations = node.inputs if node.op == "QAdd" else node.inputs[:1]
-        for name in (*activations, *node.outputs):
+        for name in (*OPERATORS[node.op].activations(node), *node.outputs):
             value = graph.values[name]
             if value.dtype not in EIGHT_BIT or value.whole is None:
                 yield f"{_where(node)} has {name!r} as {value.dtype.value}, not quantised to 8 bits"
-        if not {"low", "high"} <= node.attributes.keys():
+        if OPERATORS[node.op].clamps and not {"low", "high"} <= node.attributes.keys():
             yield f"{_where(node)} has no low and high"
 
 
-def q_weights_are_symmetric_constants(graph: Dfg) -> Iterator[str]:
+def q_weights_are_constants(graph: Dfg) -> Iterator[str]:
     for node in graph.nodes:
-        if node.op not in ("QConv", "QGemm"):
+        if node.op not in ("QConv", "QConvTranspose", "QGemm"):
             continue
         weights = graph.values[node.inputs[1]]
         if weights.data is None or weights.dtype is not DType.INT8 or weights.quantization is None:
             yield f"{_where(node)} has weights {weights.name!r} that are no quantised int8 constant"
-        elif any(weights.quantization.zero_points):
-            yield f"{_where(node)} has weights {weights.name!r} with a zero point other than 0"
+        elif len(points := set(weights.quantization.zero_points)) > 1:
+            yield f"{_where(node)} has weights {weights.name!r} with {len(points)} zero points"
+        elif not -128 <= min(points) <= 127:
+            yield f"{_where(node)} has weights {weights.name!r} with the zero point {min(points)}"
         for name in node.inputs[2:]:
             bias = graph.values[name]
             if bias.data is None or bias.dtype is not DType.INT32:
                 yield f"{_where(node)} has a bias {name!r} that is no int32 constant"
+
+
+def q_tables_have_a_row_for_each_stored_value(graph: Dfg) -> Iterator[str]:
+    for node in graph.nodes:
+        if node.op != "QTable":
+            continue
+        table, result = (graph.values[name] for name in (node.inputs[1], node.outputs[0]))
+        axis = node.attributes.get("axis")
+        rows = (result.shape[axis], 256) if isinstance(axis, int) else (256,)
+        if table.data is None or (table.shape, table.dtype) != (rows, result.dtype):
+            found = f"{table.dtype.value}{list(table.shape)}"
+            yield f"{_where(node)} has {found} as its table, needs {result.dtype.value}{list(rows)}"
+        if result.shape != graph.values[node.inputs[0]].shape:
+            yield f"{_where(node)} changes the shape to {list(result.shape)}"
 
 
 def reshapes_keep_elements_and_type(graph: Dfg) -> Iterator[str]:
@@ -117,11 +132,10 @@ def reshapes_keep_elements_and_type(graph: Dfg) -> Iterator[str]:
 
 
 def the_npu_gets_only_what_it_can_do(graph: Dfg) -> Iterator[str]:
-    able = Q_OPS | {"MaxPool", "Reshape", "Quantize", "Dequantize"}
     for node in graph.nodes:
-        if node.place is Place.NPU and node.op not in able:
+        if node.place is Place.NPU and node.op not in OPERATORS:
             yield f"{_where(node)} is placed on the NPU"
-        if node.place is Place.HOST and node.op in Q_OPS:
+        if node.place is Place.HOST and is_stored(node.op):
             yield f"{_where(node)} is placed on the host"
 
 
@@ -132,7 +146,8 @@ RULES: Final[tuple[Rule, ...]] = (
     constants_match_their_type,
     quantization_fits_the_value,
     q_operators_read_and_write_quantised_values,
-    q_weights_are_symmetric_constants,
+    q_weights_are_constants,
+    q_tables_have_a_row_for_each_stored_value,
     reshapes_keep_elements_and_type,
     the_npu_gets_only_what_it_can_do,
 )

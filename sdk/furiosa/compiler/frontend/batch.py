@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 
 from furiosa.compiler.diagnostics import InvalidModel
-from furiosa.compiler.frontend.model import Shapes, infer_shapes, initializers, pure_inputs
 from furiosa.compiler.frontend.operators import attributes_of, read_tensor
 from furiosa.compiler.frontend.rowwise import Use, is_rowwise
+from furiosa.compiler.frontend.shapes import Shapes, infer_shapes, initializers, pure_inputs
 from furiosa.compiler.value import Array
 
 _HINT: Final = "compile it with batch size 1"

@@ -9,22 +9,32 @@ from typing import Final
 import onnx
 from google.protobuf.message import DecodeError, Message
 
-from furiosa.common.tensor import DType
 from furiosa.compiler.diagnostics import InvalidFormat, InvalidModel
+from furiosa.compiler.frontend.qlinear import MICROSOFT, QLINEAR
+from furiosa.compiler.frontend.shapes import check, check_inputs
 from furiosa.compiler.options import MAX_MODEL_BYTES
-from furiosa.enf.onnxgraph import OPSETS
 
-MIN_OPSET: Final = 11
-Shapes = dict[str, tuple[DType, tuple[int, ...]]]
-
-_OPTIMIZE: Final = "give every input a static shape, e.g. with furiosa.optimizer.optimize_model"
-DTYPES: Final = ", ".join(dtype.value for dtype in DType)
-_ONNX_DOMAINS: Final = ("", "ai.onnx")
-_SUBGRAPHS: Final = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+MIN_OPSET: Final = 7
+MAX_OPSET: Final = 22
+MAX_NODES: Final = 100_000
+ONNX_DOMAINS: Final = ("", "ai.onnx")
+_PLAIN: Final = {
+    onnx.AttributeProto.FLOAT,
+    onnx.AttributeProto.INT,
+    onnx.AttributeProto.STRING,
+    onnx.AttributeProto.TENSOR,
+    onnx.AttributeProto.FLOATS,
+    onnx.AttributeProto.INTS,
+    onnx.AttributeProto.STRINGS,
+}
 
 
 def read_model(data: bytes) -> onnx.ModelProto:
-    """Raises: InvalidFormat for what is no ONNX model; InvalidModel for one we cannot take."""
+    """A model of the operators of its opset and those of QLINEAR, in order of execution.
+
+    Operators of ONNX have the domain "".
+    Raises: InvalidFormat for what is no ONNX model; InvalidModel for one we cannot take.
+    """
     if len(data) > MAX_MODEL_BYTES:
         raise InvalidFormat(
             f"the model has {len(data)} bytes", f"models of up to {MAX_MODEL_BYTES} bytes are taken"
@@ -38,97 +48,42 @@ def read_model(data: bytes) -> onnx.ModelProto:
         raise InvalidFormat("this is not an ONNX model: it has no graph")
     if not _is_text(model):
         raise InvalidFormat("a name in this ONNX model is not UTF-8")
-    _check_vocabulary(model)
-    _check_inputs(model.graph)
-    try:
-        onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError, RuntimeError) as exc:
-        raise InvalidModel(
-            f"the ONNX checker refuses it: {_first_line(exc)}", "export it anew"
-        ) from None
+    _check_parts(model)
+    name_nodes(model.graph)
+    opset = opset_of(model)
+    _refuse_external(model.graph.initializer, "", "")
+    for node in model.graph.node:
+        _check_node(node, opset)
+        if node.domain in ONNX_DOMAINS:
+            node.domain = ""
+    _check_order(model.graph)
+    check_inputs(model.graph)
+    check(model)
     return model
+
+
+def name_nodes(graph: onnx.GraphProto) -> None:
+    """A name of its own for every node that has none or another node's."""
+    taken: set[str] = set()
+    for index, node in enumerate(graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}_{index}"
+        while node.name in taken:
+            node.name += "'"
+        taken.add(node.name)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
     """Version of the default domain. Raises: InvalidModel outside the supported range."""
-    found = max((o.version for o in model.opset_import if o.domain in _ONNX_DOMAINS), default=0)
-    newest = min(OPSETS[-1], onnx.defs.onnx_opset_version())  # host sections keep the opset
-    if not MIN_OPSET <= found <= newest:
+    found = {o.version for o in model.opset_import if o.domain in ONNX_DOMAINS}
+    newest = min(MAX_OPSET, onnx.defs.onnx_opset_version())
+    if len(found) != 1 or not MIN_OPSET <= max(found) <= newest:
+        named = " and ".join(map(str, sorted(found))) or "none"
         raise InvalidModel(
-            f"the model is of opset {found}",
+            f"the model is of opset {named}",
             f"export it with an opset from {MIN_OPSET} to {newest}",
         )
-    return found
-
-
-def infer_shapes(model: onnx.ModelProto) -> Shapes:
-    """Type and static shape of every input and of every result of a node.
-
-    Raises: InvalidModel, naming the node and the value, when one is unknown.
-    """
-    try:
-        graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as exc:
-        raise InvalidModel(
-            f"its shapes do not fit together: {_first_line(exc)}", _OPTIMIZE
-        ) from None
-    infos = {info.name: info for info in (*graph.input, *graph.value_info, *graph.output)}
-    constants = initializers(graph)
-    shapes: Shapes = {}
-    for info in graph.input:
-        if info.name not in constants:
-            shapes[info.name] = _typed(info, "", "")
-    for node in graph.node:
-        for name in filter(None, node.output):
-            if name not in infos:
-                raise InvalidModel(
-                    f"the shape of its result '{name}' is unknown",
-                    _OPTIMIZE,
-                    node.name,
-                    node.op_type,
-                )
-            shapes[name] = _typed(infos[name], node.name, node.op_type)
-    return shapes
-
-
-def initializers(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    return {tensor.name: tensor for tensor in graph.initializer}
-
-
-def pure_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
-    """Inputs that are not initialisers."""
-    constants = initializers(graph)
-    return [info for info in graph.input if info.name not in constants]
-
-
-def _typed(info: onnx.ValueInfoProto, node: str, operator: str) -> tuple[DType, tuple[int, ...]]:
-    if not info.type.HasField("tensor_type"):
-        raise InvalidModel(f"'{info.name}' is not a tensor", "use tensors only", node, operator)
-    kind = info.type.tensor_type.elem_type
-    try:
-        dtype = DType.of(onnx.helper.tensor_dtype_to_np_dtype(kind))
-    except (ValueError, KeyError):
-        raise InvalidModel(
-            f"'{info.name}' has element type {onnx.TensorProto.DataType.Name(kind)}",
-            f"use one of {DTYPES}",
-            node,
-            operator,
-        ) from None
-    if not info.type.tensor_type.HasField("shape"):
-        raise InvalidModel(f"the shape of '{info.name}' is unknown", _OPTIMIZE, node, operator)
-    shape = []
-    for dim in info.type.tensor_type.shape.dim:
-        if not dim.HasField("dim_value") or dim.dim_value <= 0:
-            found = dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?"
-            raise InvalidModel(
-                f"the static shape of tensor '{info.name}' contains an unsupported dimension "
-                f"value: {found}",
-                _OPTIMIZE,
-                node,
-                operator,
-            )
-        shape.append(dim.dim_value)
-    return dtype, tuple(shape)
+    return found.pop()
 
 
 def _is_text(message: Message) -> bool:
@@ -143,45 +98,100 @@ def _is_text(message: Message) -> bool:
     return True
 
 
-def _check_inputs(graph: onnx.GraphProto) -> None:
-    for info in pure_inputs(graph):
-        _typed(info, "", "")
-
-
-def _check_vocabulary(model: onnx.ModelProto) -> None:
+def _check_parts(model: onnx.ModelProto) -> None:
     if model.functions:
         raise InvalidModel(
             f"it defines the function '{model.functions[0].name}'",
             "inline it with onnx.inliner.inline_local_functions",
         )
-    if model.graph.sparse_initializer:
+    graph = model.graph
+    if graph.sparse_initializer:
         raise InvalidModel("it has sparse initialisers", "make them dense")
-    opset = opset_of(model)
-    _refuse_external(model.graph.initializer, "", "")
-    for node in model.graph.node:
-        if node.domain not in _ONNX_DOMAINS:
-            raise InvalidModel(
-                f"its domain is '{node.domain}'",
-                "use operators of the ONNX domain only",
-                node.name,
-                node.op_type,
-            )
+    if len(graph.node) > MAX_NODES:
+        raise InvalidModel(f"it has {len(graph.node)} nodes", f"up to {MAX_NODES} are taken")
+    for what, names in (
+        ("input", [info.name for info in graph.input]),
+        ("initialiser", [tensor.name for tensor in graph.initializer]),
+        ("output", [info.name for info in graph.output]),
+    ):
+        seen: set[str] = set()
+        for name in names:
+            if not name or name in seen:
+                raise InvalidModel(
+                    f"{what} '{name}' is declared twice" if name else f"an {what} has no name",
+                    "export it anew",
+                )
+            seen.add(name)
+    for tensor in graph.initializer:
+        _check_dims(tensor, "", "")
+    for info in graph.output:
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                raise InvalidModel(
+                    f"output '{info.name}' has the dimension {dim.dim_value}", "export it anew"
+                )
+
+
+def _check_dims(tensor: onnx.TensorProto, node: str, operator: str) -> None:
+    if any(size < 0 for size in tensor.dims):
+        found = f"tensor '{tensor.name}' has the dimension {min(tensor.dims)}"
+        raise InvalidModel(found, "export the model anew", node, operator)
+
+
+def _check_node(node: onnx.NodeProto, opset: int) -> None:
+    def refusal(found: str, hint: str) -> InvalidModel:
+        return InvalidModel(found, hint, node.name, node.op_type)
+
+    if node.domain in ONNX_DOMAINS:
         if not _known(node.op_type, opset):
-            raise InvalidModel(
+            raise refusal(
                 f"opset {opset} has no such operator",
                 "export the model with operators of its opset",
-                node.name,
-                node.op_type,
             )
-        for attribute in node.attribute:
-            if attribute.type in _SUBGRAPHS:
-                raise InvalidModel(
-                    f"attribute '{attribute.name}' is a subgraph",
-                    "export the model without control flow",
-                    node.name,
-                    node.op_type,
-                )
-        _refuse_external(_tensors(node), node.name, node.op_type)
+    elif node.domain != MICROSOFT:
+        raise refusal(f"its domain is '{node.domain}'", "use operators of the ONNX domain only")
+    elif node.op_type not in QLINEAR:
+        taken = ", ".join(QLINEAR)
+        raise refusal(
+            f"its domain is '{MICROSOFT}', of which this operator is not taken",
+            f"use operators of the ONNX domain or {taken}",
+        )
+    seen = set()
+    for attribute in node.attribute:
+        kind = onnx.AttributeProto.AttributeType.DESCRIPTOR.values_by_number.get(attribute.type)
+        if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+            raise refusal(
+                f"attribute '{attribute.name}' is a subgraph",
+                "export the model without control flow",
+            )
+        if attribute.type not in _PLAIN or attribute.ref_attr_name:
+            named = "a reference" if attribute.ref_attr_name or kind is None else kind.name
+            raise refusal(
+                f"attribute '{attribute.name}' is of kind {named}",
+                "use operators with plain attributes",
+            )
+        if attribute.name in seen:
+            raise refusal(f"attribute '{attribute.name}' is given twice", "export the model anew")
+        seen.add(attribute.name)
+    for tensor in _tensors(node):
+        _check_dims(tensor, node.name, node.op_type)
+    _refuse_external(_tensors(node), node.name, node.op_type)
+
+
+def _check_order(graph: onnx.GraphProto) -> None:
+    """Nodes read what is there already and make what is not."""
+    there = {tensor.name for tensor in graph.initializer}
+    there.update(info.name for info in graph.input)
+    for node in graph.node:
+        for name in filter(None, node.input):
+            if name not in there:
+                found = f"it reads '{name}', which no earlier node makes"
+                raise InvalidModel(found, "export the model anew", node.name, node.op_type)
+        for name in filter(None, node.output):
+            if name in there:
+                found = f"its result '{name}' is there already"
+                raise InvalidModel(found, "export the model anew", node.name, node.op_type)
+            there.add(name)
 
 
 def _known(operator: str, opset: int) -> bool:
@@ -196,7 +206,6 @@ def _tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.TENSOR:
             yield attribute.t
-        yield from attribute.tensors
 
 
 def _refuse_external(tensors: Iterable[onnx.TensorProto], node: str, operator: str) -> None:
@@ -204,11 +213,8 @@ def _refuse_external(tensors: Iterable[onnx.TensorProto], node: str, operator: s
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise InvalidModel(
                 f"tensor '{tensor.name}' is stored in another file",
-                "save the model with its tensors inside",
+                "save the model with its tensors inside, as furiosa.tools.compiler.models.read_model "
+                "gives it",
                 node,
                 operator,
             )
-
-
-def _first_line(exc: Exception) -> str:
-    return next((line.strip() for line in str(exc).splitlines() if line.strip()), "no reason given")

@@ -1,22 +1,13 @@
 """ONNX to dfg."""
 
 import hashlib
-from typing import Final
 
 import onnx
 
 from furiosa.compiler.dfg.ir import Dfg
 from furiosa.compiler.diagnostics import InvalidModel
 from furiosa.compiler.frontend.batch import with_batch
-from furiosa.compiler.frontend.model import (
-    DTYPES,
-    Shapes,
-    infer_shapes,
-    initializers,
-    opset_of,
-    pure_inputs,
-    read_model,
-)
+from furiosa.compiler.frontend.model import name_nodes, opset_of, read_model
 from furiosa.compiler.frontend.operators import (
     OPERATORS,
     Import,
@@ -24,10 +15,20 @@ from furiosa.compiler.frontend.operators import (
     generic,
     read_tensor,
 )
+from furiosa.compiler.frontend.opset import settle
+from furiosa.compiler.frontend.qlinear import dequantize_everywhere
+from furiosa.compiler.frontend.shapes import (
+    DTYPES,
+    Shapes,
+    check,
+    infer_shapes,
+    initializers,
+    pure_inputs,
+    type_name,
+)
 from furiosa.compiler.options import CompilerOptions
 from furiosa.compiler.value import ModelInfo, Value, constant
-
-MAX_NODES: Final = 100_000
+from furiosa.enf.onnxgraph import OPERATORS as HOST_OPERATORS
 
 
 def import_onnx(data: bytes, options: CompilerOptions) -> Dfg:
@@ -36,9 +37,12 @@ def import_onnx(data: bytes, options: CompilerOptions) -> Dfg:
     Raises: InvalidFormat, InvalidModel. Needs nothing but the bytes.
     """
     model = read_model(data)
-    if len(model.graph.node) > MAX_NODES:
-        raise InvalidModel(f"it has {len(model.graph.node)} nodes", f"up to {MAX_NODES} are taken")
     _check_outputs(model.graph)
+    changes = (dequantize_everywhere(model), settle(model))
+    if any(changes):
+        name_nodes(model.graph)
+        check(model)
+    _check_operators(model.graph)
     shapes = infer_shapes(model)
     if options.batch_size > 1:
         model, shapes = with_batch(model, shapes, options.batch_size)
@@ -49,16 +53,25 @@ def import_onnx(data: bytes, options: CompilerOptions) -> Dfg:
 
 
 def _check_outputs(graph: onnx.GraphProto) -> None:
-    """A program's outputs are tensors that its operators made, each its own."""
-    names = [info.name for info in graph.output]
+    """A program's outputs are tensors that its operators made."""
     made = {n for node in graph.node if node.op_type != "Constant" for n in node.output}
-    if not names:
+    if not graph.output:
         raise InvalidModel("it has no outputs", "declare what it is to compute")
-    for index, name in enumerate(names):
-        if name not in made:
-            raise InvalidModel(f"output '{name}' is no operator's result", "take it out")
-        if name in names[:index]:
-            raise InvalidModel(f"output '{name}' is declared twice", "take one out")
+    for info in graph.output:
+        if info.name not in made:
+            raise InvalidModel(f"output '{info.name}' is no operator's result", "take it out")
+
+
+def _check_operators(graph: onnx.GraphProto) -> None:
+    """Every operator is one that can run on the host at least."""
+    for node in graph.node:
+        if node.op_type not in HOST_OPERATORS:
+            raise InvalidModel(
+                "this operator is not supported",
+                "take it out of the model, or compute it before or after the model",
+                node.name,
+                node.op_type,
+            )
 
 
 def _build(source: onnx.GraphProto, info: ModelInfo, shapes: Shapes) -> Dfg:
@@ -71,15 +84,11 @@ def _build(source: onnx.GraphProto, info: ModelInfo, shapes: Shapes) -> Dfg:
         try:
             graph.add(constant(name, data))
         except ValueError:
-            kind = onnx.TensorProto.DataType.Name(tensor.data_type)
             raise InvalidModel(
-                f"initialiser '{name}' has element type {kind}", f"use one of {DTYPES}"
+                f"initialiser '{name}' has element type {type_name(tensor.data_type)}",
+                f"use one of {DTYPES}",
             ) from None
-    taken: set[str] = set()
-    for index, node in enumerate(source.node):
-        name = node.name if node.name and node.name not in taken else f"{node.op_type}_{index}"
-        while name in taken:
-            name += "'"
-        taken.add(name)
-        OPERATORS.get(node.op_type, generic)(Import(graph, node, name, attributes_of(node)))
+    for node in source.node:
+        item = Import(graph, node, node.name, attributes_of(node))
+        OPERATORS.get(node.op_type, generic)(item)
     return graph

@@ -49,8 +49,7 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Attribute]:
                 table[attribute.name] = read_tensor(attribute.t)
             case kind:
                 raise InvalidModel(
-                    f"attribute '{attribute.name}' is of kind "
-                    f"{onnx.AttributeProto.AttributeType.Name(kind)}",
+                    f"attribute '{attribute.name}' is of kind {kind}",
                     "use operators with plain attributes",
                     node.name,
                     node.op_type,
@@ -150,16 +149,6 @@ def reshape(item: Import) -> None:
     item.add("Reshape", (item.node.input[0],), {})
 
 
-def dropout(item: Import) -> None:
-    """Dropout does nothing at inference, unless its mask is wanted or it is in training mode."""
-    training = item.node.input[2] if len(item.node.input) > 2 else ""
-    mask = item.node.output[1] if len(item.node.output) > 1 else ""
-    if training or mask:
-        return generic(item)
-    item.add("Identity", (item.node.input[0],), {})
-    return None
-
-
 def quantize_linear(item: Import) -> None:
     _linear(item, "Quantize", item.node.output[0])
 
@@ -212,7 +201,6 @@ OPERATORS: Final[Mapping[str, Callable[[Import], None]]] = {
     "Constant": constant_,
     "Conv": conv,
     "DequantizeLinear": dequantize_linear,
-    "Dropout": dropout,
     "Flatten": reshape,
     "MaxPool": windowed,
     "QuantizeLinear": quantize_linear,

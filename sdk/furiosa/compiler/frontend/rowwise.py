@@ -61,19 +61,21 @@ def _reduce(use: Use) -> bool:
 
 def _transpose(use: Use) -> bool:
     perm = use.attributes.get("perm")
-    return isinstance(perm, tuple) and perm[0] == 0
+    return isinstance(perm, tuple) and perm[:1] == (0,)
 
 
 def _slice(use: Use) -> bool:
     axes = use.constant(3)
-    return list(use.ranks) == [0] and axes is not None and all(map(use.inner, axes.tolist()))
+    return (
+        list(use.ranks) == [0] and axes is not None and all(map(use.inner, axes.ravel().tolist()))
+    )
 
 
 def _pad(use: Use) -> bool:
     pads, axes = use.constant(1), use.constant(3)
     if pads is None or len(use.node.input) > 3:
-        return axes is not None and all(map(use.inner, axes.tolist()))
-    return bool(pads[0] == pads[use.rank] == 0)
+        return axes is not None and all(map(use.inner, axes.ravel().tolist()))
+    return pads.size == 2 * use.rank and not pads.ravel()[[0, use.rank]].any()
 
 
 def _gather(use: Use) -> bool:

@@ -11,6 +11,7 @@ from furiosa.compiler.value import Array, Attributes, ModelInfo, Value
 from furiosa.enf.isa import Opcode, Window
 
 PIXEL: Final = Window()  # one element, moved by one
+CONSTANTS: Final = ("weights", "bias", "multiplier", "parameters")  # fields of an NPU node
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,11 +26,13 @@ class NpuNode:
     weights: Array | None = None
     bias: Array | None = None
     multiplier: Array | None = None
+    parameters: Array | None = None
     zero0: int = 0
     zero1: int = 0
     zero_out: int = 0
     low: int = 0
     high: int = 0
+    axis: int = 0
     window: Window = PIXEL
 
     @property

@@ -1,13 +1,13 @@
 """Text form of an ldfg. Grammar: docs/compiler/ldfg.md."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from furiosa.compiler import text
-from furiosa.compiler.ldfg.ir import PIXEL, HostNode, Ldfg, NpuNode, NpuSection
-from furiosa.compiler.value import Value
+from furiosa.compiler.ldfg.ir import CONSTANTS, PIXEL, HostNode, Ldfg, NpuNode, NpuSection
+from furiosa.compiler.value import Array, Value
 from furiosa.enf.isa import Opcode, Window
 
-_FIELDS = ("zero0", "zero1", "zero_out", "low", "high")
+_FIELDS = ("zero0", "zero1", "zero_out", "low", "high", "axis")
 
 
 def print_window(window: Window) -> str:
@@ -27,7 +27,7 @@ def print_fields(node: NpuNode) -> str:
         for field in _FIELDS
         if getattr(node, field) or (field in ("low", "high") and (node.low, node.high) != (0, 0))
     ]
-    for field in ("weights", "bias", "multiplier"):
+    for field in CONSTANTS:
         data = getattr(node, field)
         if data is not None:
             shape = "x".join(map(str, data.shape))
@@ -42,7 +42,7 @@ def print_opcode(opcode: Opcode) -> str:
 def print_npu_node(node: NpuNode, values: Mapping[str, Value]) -> str:
     return (
         f"{text.declared(values[node.output])} = {print_opcode(node.opcode)}"
-        f"({text.names(node.inputs)}){print_fields(node)}  ; {text.sources(node.sources)}"
+        f"({text.names(node.inputs)}){print_fields(node)}  {text.origin(node.name, node.sources)}"
     )
 
 
@@ -50,7 +50,7 @@ def print_host_node(node: HostNode, values: Mapping[str, Value]) -> str:
     results = ", ".join(text.declared(values[name]) if name else "-" for name in node.outputs)
     return (
         f"{results} = {node.op}({text.names(node.inputs)}){text.attributes(node.attributes)}"
-        f"  ; {text.sources(node.sources)}"
+        f"  {text.origin(node.name, node.sources)}"
     )
 
 
@@ -58,6 +58,22 @@ def print_node(node: NpuNode | HostNode, values: Mapping[str, Value]) -> str:
     if isinstance(node, NpuNode):
         return print_npu_node(node, values)
     return print_host_node(node, values)
+
+
+def node_arrays(node: NpuNode | HostNode) -> Iterator[Array]:
+    """The arrays that a node's text may name by a digest."""
+    if isinstance(node, HostNode):
+        yield from text.held_by(node.attributes)
+    else:
+        found = (getattr(node, field) for field in CONSTANTS)
+        yield from (data for data in found if data is not None)
+
+
+def arrays(graph: Ldfg) -> Iterator[Array]:
+    """The arrays that the text may name by a digest."""
+    yield from text.held(graph.values.values())
+    for node in graph.nodes:
+        yield from node_arrays(node)
 
 
 def print_ldfg(graph: Ldfg) -> str:

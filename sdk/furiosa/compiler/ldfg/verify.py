@@ -1,16 +1,12 @@
 """Rules of an ldfg. Each yields one message for each violation, naming the node and what was found."""
 
-import math
 from collections.abc import Iterator
 from typing import Final
 
-from furiosa.common.tensor import DType
 from furiosa.compiler.infra import Rule
-from furiosa.compiler.ldfg.ir import HostNode, HostSection, Ldfg, NpuNode, NpuSection
-from furiosa.enf.isa import Opcode
-
-_EIGHT_BIT: Final = (DType.INT8, DType.UINT8)
-_CONVOLUTIONS: Final = (Opcode.CONV2D, Opcode.DEPTHWISE_CONV2D)
+from furiosa.compiler.ldfg.ir import CONSTANTS, HostNode, Ldfg, NpuNode, NpuSection
+from furiosa.compiler.ldfg.operands import OPERANDS
+from furiosa.compiler.value import Value
 
 
 def _where(node: NpuNode | HostNode) -> str:
@@ -55,53 +51,49 @@ def outputs_are_made_by_nodes(graph: Ldfg) -> Iterator[str]:
             yield f"output {index} is {name!r}, which no node makes or is an output already"
 
 
+def _operations(graph: Ldfg) -> Iterator[tuple[NpuNode, tuple[Value, ...], Value]]:
+    """Those with as many sources as they take, with these and their result."""
+    for node in graph.nodes:
+        if isinstance(node, NpuNode) and len(node.inputs) == OPERANDS[node.opcode].sources:
+            yield node, tuple(graph.values[name] for name in node.inputs), graph.values[node.output]
+
+
+def npu_operations_have_their_sources(graph: Ldfg) -> Iterator[str]:
+    for node in graph.nodes:
+        if isinstance(node, NpuNode):
+            found, wanted = len(node.inputs), OPERANDS[node.opcode].sources
+            if found != wanted:
+                yield f"{_where(node)} has {found} sources, takes {wanted}"
+
+
 def npu_operands_have_the_types_of_the_operation(graph: Ldfg) -> Iterator[str]:
-    for section in graph.sections:
-        if isinstance(section, HostSection):
-            continue
-        for node in section.nodes:
-            source, result = graph.values[node.inputs[0]], graph.values[node.output]
-            pair = (source.dtype, result.dtype)
-            match node.opcode:
-                case Opcode.QUANTIZE:
-                    right = pair[0] is DType.FLOAT32 and pair[1] in _EIGHT_BIT
-                case Opcode.DEQUANTIZE:
-                    right = pair[0] in _EIGHT_BIT and pair[1] is DType.FLOAT32
-                case Opcode.RESHAPE:
-                    right = pair[0] is pair[1]
-                case _:
-                    right = pair[0] in _EIGHT_BIT and pair[1] in _EIGHT_BIT
-            if not right:
-                yield f"{_where(node)} makes {pair[1].value} of {pair[0].value}"
+    for node, sources, result in _operations(graph):
+        types = tuple(value.dtype for value in sources)
+        if not OPERANDS[node.opcode].types(types, result.dtype):
+            found = " and ".join(dtype.value for dtype in types)
+            yield f"{_where(node)} makes {result.dtype.value} of {found}"
 
 
 def npu_shapes_fit_the_operation(graph: Ldfg) -> Iterator[str]:
-    for section in graph.sections:
-        if isinstance(section, HostSection):
-            continue
-        for node in section.nodes:
-            source, result = graph.values[node.inputs[0]].shape, graph.values[node.output].shape
-            match node.opcode:
-                case Opcode.RESHAPE:
-                    right = math.prod(source) == math.prod(result)
-                case Opcode.CONV2D | Opcode.DEPTHWISE_CONV2D | Opcode.MAX_POOL2D:
-                    right = len(source) == len(result) == 4 and source[0] == result[0]
-                case _:
-                    right = source == result
-            if not right:
-                yield f"{_where(node)} makes {list(result)} of {list(source)}"
+    for node, sources, result in _operations(graph):
+        shapes = tuple(value.shape for value in sources)
+        if not OPERANDS[node.opcode].shapes(node, shapes, result.shape):
+            found = " and ".join(str(list(shape)) for shape in shapes)
+            yield f"{_where(node)} makes {list(result.shape)} of {found}"
 
 
-def convolutions_have_a_constant_for_each_channel(graph: Ldfg) -> Iterator[str]:
-    for node in graph.nodes:
-        if isinstance(node, HostNode) or node.opcode not in _CONVOLUTIONS:
+def npu_constants_fit_the_operation(graph: Ldfg) -> Iterator[str]:
+    for node, sources, result in _operations(graph):
+        shapes = tuple(value.shape for value in sources)
+        if not OPERANDS[node.opcode].shapes(node, shapes, result.shape):
             continue
-        channels = graph.values[node.output].shape[1]
-        for field in ("weights", "bias", "multiplier"):
+        wanted = OPERANDS[node.opcode].constants(node, shapes, result.shape)
+        for field in CONSTANTS:
             data = getattr(node, field)
-            if data is None or data.shape[0] != channels:
-                found = None if data is None else list(data.shape)
-                yield f"{_where(node)} has {field} {found} for {channels} channels"
+            found = None if data is None else data.shape
+            if found != wanted.get(field):
+                has, needs = (None if x is None else list(x) for x in (found, wanted.get(field)))
+                yield f"{_where(node)} has {field} {has}, needs {needs}"
 
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -109,7 +101,8 @@ RULES: Final[tuple[Rule, ...]] = (
     sections_are_not_empty,
     npu_nodes_read_no_constants,
     outputs_are_made_by_nodes,
+    npu_operations_have_their_sources,
     npu_operands_have_the_types_of_the_operation,
     npu_shapes_fit_the_operation,
-    convolutions_have_a_constant_for_each_channel,
+    npu_constants_fit_the_operation,
 )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from furiosa.compiler.cdfg.ir import Split
 from furiosa.compiler.value import Array, ModelInfo
 from furiosa.enf.isa import Instruction
 from furiosa.enf.program import Buffer, Port, Section
@@ -9,7 +10,11 @@ from furiosa.enf.program import Buffer, Port, Section
 
 @dataclass(frozen=True, slots=True)
 class Lir:
-    """Indices refer to `buffers` and `constants`; `provenance` has one entry for each instruction."""
+    """Indices refer to `buffers` and `constants`.
+
+    `splits` and `provenance` have one entry for each instruction: how its PEs share it, and the
+    operators of the model it comes from.
+    """
 
     model: ModelInfo
     target: str
@@ -19,6 +24,7 @@ class Lir:
     constants: tuple[Array, ...]
     sections: tuple[Section, ...]
     instructions: tuple[Instruction, ...]
+    splits: tuple[Split, ...]
     provenance: tuple[str, ...]
     dram_bytes: int
     sram_bytes: int

@@ -7,7 +7,10 @@ program is written.
 from collections.abc import Iterator
 from typing import Final
 
+from furiosa.compiler.cdfg.verify import wrong_split
 from furiosa.compiler.infra import Rule
+from furiosa.compiler.ldfg.ir import CONSTANTS
+from furiosa.compiler.lir.constants import Constants
 from furiosa.compiler.lir.ir import Lir
 from furiosa.enf.isa import NONE
 from furiosa.enf.program import HostSection
@@ -19,9 +22,7 @@ def indices_exist(graph: Lir) -> Iterator[str]:
             ("out", graph.buffers),
             ("source0", graph.buffers),
             ("source1", graph.buffers),
-            ("weights", graph.constants),
-            ("bias", graph.constants),
-            ("multiplier", graph.constants),
+            *((field, graph.constants) for field in CONSTANTS),
         ):
             index = getattr(i, field)
             if index != NONE and index >= len(table):
@@ -39,18 +40,30 @@ def every_instruction_has_a_source(graph: Lir) -> Iterator[str]:
 def constants_are_distinct_and_used(graph: Lir) -> Iterator[str]:
     used = {s.graph for s in graph.sections if isinstance(s, HostSection)}
     for i in graph.instructions:
-        used.update((i.weights, i.bias, i.multiplier))
-    seen: dict[tuple[object, ...], int] = {}
+        used.update(getattr(i, field) for field in CONSTANTS)
+    distinct, first = Constants(), list[int]()
     for index, data in enumerate(graph.constants):
         if index not in used:
             yield f"constant {index} is not used"
-        other = seen.setdefault((data.dtype, data.shape, data.tobytes()), index)
-        if other != index:
-            yield f"constants {other} and {index} are the same"
+        place = distinct.index(data)
+        if place < len(first):
+            yield f"constants {first[place]} and {index} are the same"
+        else:
+            first.append(index)
+
+
+def every_instruction_has_a_split(graph: Lir) -> Iterator[str]:
+    """Its PEs make disjoint parts that are the whole result."""
+    if len(graph.splits) != len(graph.instructions):
+        yield f"{len(graph.splits)} splits for {len(graph.instructions)} instructions"
+    for number, (i, split) in enumerate(zip(graph.instructions, graph.splits, strict=False)):
+        if found := wrong_split(i.pes, split, graph.buffers[i.out].shape):
+            yield f"instruction {number} ({i.opcode.name}) {found}"
 
 
 RULES: Final[tuple[Rule, ...]] = (
     indices_exist,
     every_instruction_has_a_source,
+    every_instruction_has_a_split,
     constants_are_distinct_and_used,
 )

@@ -1,12 +1,22 @@
-"""cdfg to gir: values that cross an operation become buffers with lifetimes."""
+"""cdfg to gir: values that cross an operation become buffers with roles and lifetimes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
 from furiosa.compiler.cdfg import ir as cdfg
-from furiosa.compiler.gir.ir import Buffer, Gir, HostTask, NpuTask, Operation, Task
-from furiosa.compiler.gir.verify import uses
+from furiosa.compiler.gir.ir import (
+    Buffer,
+    Gir,
+    HostTask,
+    NpuTask,
+    Operation,
+    Role,
+    Task,
+    operations,
+    place_of,
+    uses,
+)
 from furiosa.compiler.infra import Lowering
 from furiosa.compiler.options import CompilerOptions
 from furiosa.enf.isa import Opcode
@@ -44,10 +54,9 @@ class _Table:
     def __init__(self, graph: cdfg.Cdfg) -> None:
         self._values = graph.values
         self._indices: dict[str, int] = {}
-        self._in_dram = {*graph.inputs, *graph.outputs}
-        for task in graph.tasks:
-            if isinstance(task, cdfg.HostTask):
-                self._in_dram.update(task.inputs, task.outputs)
+        self._roles = dict.fromkeys(graph.shared, Role.HOST)
+        self._roles |= dict.fromkeys(graph.inputs, Role.INPUT)
+        self._roles |= dict.fromkeys(graph.outputs, Role.OUTPUT)
         self.buffers: list[Buffer] = []
 
     def indices(self, names: Sequence[str]) -> tuple[int, ...]:
@@ -56,20 +65,36 @@ class _Table:
     def task(self, task: cdfg.Task) -> Task:
         if isinstance(task, cdfg.HostTask):
             return HostTask(task.nodes, self.indices(task.inputs), self.indices(task.outputs))
-        operations = []
-        for operation in task.operations:
-            node = operation.node
-            sources = self.indices(node.inputs)
-            operations.append(Operation(node, operation.pes, self._index(node.output), sources))
-        return NpuTask(tuple(operations))
+        return NpuTask(tuple(map(self._operation, task.operations)))
+
+    def _operation(self, operation: cdfg.Operation) -> Operation:
+        node = operation.node
+        sources = self.indices(node.inputs)
+        return Operation(
+            node,
+            operation.pes,
+            operation.split,
+            operation.exchanged,
+            self._index(node.output),
+            sources,
+        )
 
     def _index(self, name: str) -> int:
         if name not in self._indices:
             self._indices[name] = len(self.buffers)
-            value = self._values[name]
-            space = Space.DRAM if name in self._in_dram else Space.SRAM
+            value, role = self._values[name], self._roles.get(name, Role.ACTIVATION)
+            space = Space.SRAM if role is Role.ACTIVATION else Space.DRAM
             self.buffers.append(
-                Buffer(name, value.dtype, value.shape, value.quantization, space, first=0, last=0)
+                Buffer(
+                    name,
+                    value.dtype,
+                    value.shape,
+                    value.quantization,
+                    role,
+                    space,
+                    first=0,
+                    last=0,
+                )
             )
         return self._indices[name]
 
@@ -90,14 +115,13 @@ def _with_lifetimes(graph: Gir) -> list[Buffer]:
 
 
 def _with_aliases(graph: Gir, buffers: list[Buffer]) -> list[Buffer]:
-    for task in graph.tasks:
-        for operation in task.operations if isinstance(task, NpuTask) else ():
-            if operation.node.opcode is not Opcode.RESHAPE:
-                continue
-            source, result = buffers[operation.sources[0]], buffers[operation.out]
-            if source.space is result.space is Space.SRAM:
-                root = operation.sources[0] if source.alias is None else source.alias
-                buffers[operation.out] = replace(result, alias=root)
-                longest = max(buffers[root].last, result.last)
-                buffers[root] = replace(buffers[root], last=longest)
+    for _, operation in operations(graph):
+        if operation.node.opcode is not Opcode.RESHAPE:
+            continue
+        source, result = buffers[operation.sources[0]], buffers[operation.out]
+        if source.space is result.space is Space.SRAM:
+            root = place_of(buffers, operation.sources[0])
+            buffers[operation.out] = replace(result, alias=root)
+            longest = max(buffers[root].last, result.last)
+            buffers[root] = replace(buffers[root], last=longest)
     return buffers

@@ -16,7 +16,7 @@ from furiosa.compiler.ldfg.ir import (
     NpuSection,
     Section,
 )
-from furiosa.compiler.lower.npu_operations import OPERATIONS, Emit
+from furiosa.compiler.lower.operations import OPERATIONS, Emit
 from furiosa.compiler.options import CompilerOptions
 from furiosa.compiler.value import Attribute, Value, constant
 from furiosa.enf.onnxgraph import OPERATORS as HOST_OPERATORS

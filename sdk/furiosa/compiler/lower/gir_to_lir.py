@@ -6,9 +6,10 @@ import numpy as np
 
 from furiosa.common.errors import InvalidProgram
 from furiosa.compiler.diagnostics import InvalidModel
+from furiosa.compiler.gir.ir import STAGING, Gir, HostTask, NpuTask, Operation, operations
 from furiosa.compiler.gir.ir import Buffer as PlannedBuffer
-from furiosa.compiler.gir.ir import Gir, HostTask, NpuTask, Operation
 from furiosa.compiler.infra import Lowering
+from furiosa.compiler.lir.constants import Constants
 from furiosa.compiler.lir.ir import Lir
 from furiosa.compiler.lower.host_graph import host_graph
 from furiosa.compiler.options import CompilerOptions
@@ -19,7 +20,7 @@ from furiosa.enf.program import Buffer, HostSection, NpuSection, Port, Section
 
 
 class GirToLir(Lowering[Gir, Lir]):
-    """Constants of the same type, shape and bytes become one.
+    """Constants of the same type, shape and bytes become one; staging buffers stay behind.
 
     Raises: InvalidModel for a host graph that a worker would refuse.
     """
@@ -27,8 +28,8 @@ class GirToLir(Lowering[Gir, Lir]):
     name: ClassVar[str] = "lower-gir-to-lir"
 
     def run(self, graph: Gir, options: CompilerOptions) -> Lir:
-        constants = _Constants()
-        buffers = tuple(map(_buffer, graph.buffers))
+        constants = Constants()
+        buffers = tuple(_buffer(b) for b in graph.buffers if b.role not in STAGING)
         instructions: list[Instruction] = []
         sections: list[Section] = []
         provenance: list[str] = []
@@ -51,46 +52,38 @@ class GirToLir(Lowering[Gir, Lir]):
             tuple(constants.arrays),
             tuple(sections),
             tuple(instructions),
+            tuple(operation.split for _, operation in operations(graph)),
             tuple(provenance),
             graph.dram_bytes,
             graph.sram_bytes,
         )
 
 
-class _Constants:
-    def __init__(self) -> None:
-        self.arrays: list[Array] = []
-        self._indices: dict[tuple[str, tuple[int, ...], bytes], int] = {}
-
-    def index(self, data: Array | None) -> int:
-        if data is None:
-            return NONE
-        key = (data.dtype.name, data.shape, data.tobytes())
-        if key not in self._indices:
-            self._indices[key] = len(self.arrays)
-            self.arrays.append(data)
-        return self._indices[key]
-
-
-def _instruction(operation: Operation, constants: _Constants) -> Instruction:
+def _instruction(operation: Operation, constants: Constants) -> Instruction:
     node = operation.node
-    source0, source1 = (*operation.sources, NONE)[:2]
+    source0, source1 = (*operation.sources, NONE, NONE)[:2]
     return Instruction(
         node.opcode,
         operation.out,
         source0,
         source1,
-        weights=constants.index(node.weights),
-        bias=constants.index(node.bias),
-        multiplier=constants.index(node.multiplier),
+        weights=_index(node.weights, constants),
+        bias=_index(node.bias, constants),
+        multiplier=_index(node.multiplier, constants),
+        parameters=_index(node.parameters, constants),
         zero0=node.zero0,
         zero1=node.zero1,
         zero_out=node.zero_out,
         low=node.low,
         high=node.high,
+        axis=node.axis,
         window=node.window,
         pes=operation.pes,
     )
+
+
+def _index(data: Array | None, constants: Constants) -> int:
+    return NONE if data is None else constants.index(data)
 
 
 def _buffer(buffer: PlannedBuffer) -> Buffer:

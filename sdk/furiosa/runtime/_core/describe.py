@@ -90,20 +90,27 @@ class DataType(Enum, metaclass=_OfAnything):
     __str__ = __repr__
 
 
-_NCHW = (Axis.BATCH, Axis.CHANNEL, Axis.HEIGHT, Axis.WIDTH)
+_IMAGE = "NCHW"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TensorDesc:
-    """An input or output of a model. Tensors are dense, in C order; a dimension is counted from 0."""
+    """An input or output of a model: an array of `shape`, in C order; a dimension is counted from 0.
+
+    `axes` is as of a TensorSpec. `extent` is how much of each dimension holds data, in an NPU layout less
+    than `shape`; empty: all of it.
+    """
 
     name: str | None
     shape: tuple[int, ...]
     dtype: DataType
+    axes: str = ""
+    extent: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, spec: TensorSpec) -> "TensorDesc":
-        return cls(spec.name or None, spec.shape, DataType(spec.dtype.value))
+        dtype = DataType(spec.dtype.value)
+        return cls(spec.name or None, spec.shape, dtype, spec.axes, spec.extent)
 
     @property
     def ndim(self) -> int:
@@ -114,9 +121,10 @@ class TensorDesc:
         return self.shape[self._checked(index)]
 
     def axis(self, index: int) -> Axis:
-        """Images are NCHW on this device; of other ranks nothing is known. Raises: IndexError."""
+        """Raises: IndexError."""
         index = self._checked(index)
-        return _NCHW[index] if self.ndim == len(_NCHW) else Axis.UNKNOWN
+        axes = self.axes or (_IMAGE if self.ndim == len(_IMAGE) else "?" * self.ndim)
+        return Axis(axes[index])
 
     def stride(self, index: int) -> int:
         """In elements, not bytes. Raises: IndexError."""
@@ -128,13 +136,14 @@ class TensorDesc:
 
     @property
     def length(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
+        """Number of elements that hold data."""
+        return math.prod(self.extent or self.shape)
 
     @property
     def size(self) -> int:
-        """Bytes."""
-        return self.length * (2 if self.dtype is DataType.BFLOAT16 else self.dtype.numpy.itemsize)
+        """Bytes, those of padding included."""
+        itemsize = 2 if self.dtype is DataType.BFLOAT16 else self.dtype.numpy.itemsize
+        return math.prod(self.shape) * itemsize
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:

@@ -5,12 +5,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import ClassVar, Final
 
-from furiosa.compiler.dfg.coverage import uncovered
 from furiosa.compiler.dfg.ir import Dfg, Node, Place
+from furiosa.compiler.dfg.operators import EIGHT_BIT, uncovered
+from furiosa.compiler.dfg.operators.movement import MOVES
 from furiosa.compiler.infra import Pass, PassResult
 from furiosa.compiler.options import CompilerOptions
 
-EITHER: Final = frozenset({"Dequantize", "Quantize", "Reshape"})  # the host can do these as well
+# What the host can do as well, some of it not on 8 bits, for which onnxruntime lacks kernels.
+EITHER: Final = frozenset({"Dequantize", "Quantize", *MOVES, "Concat", "Resize", "Split"})
+_NO_EIGHT_BIT: Final = ("DepthToSpace", "Pad", "Resize", "SpaceToDepth")
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +45,10 @@ def _place(node: Node, graph: Dfg) -> Place:
     if why := uncovered(node, graph):
         _log.debug("%s (%s) runs on the host: %s", node.name, node.op, why)
         return Place.HOST
-    return Place.ANY if node.op in EITHER else Place.NPU
+    either = node.op in EITHER and not (
+        node.op in _NO_EIGHT_BIT and graph.values[node.inputs[0]].dtype in EIGHT_BIT
+    )
+    return Place.ANY if either else Place.NPU
 
 
 def _turns(graph: Dfg, places: Mapping[str, Place], first: Place) -> _Turns:

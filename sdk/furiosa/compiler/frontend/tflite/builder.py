@@ -32,9 +32,9 @@ def nchw(shape: tuple[int, ...]) -> tuple[int, ...]:
     return n, c, h, w
 
 
-def layout_of(tensor: Tensor) -> Layout:
-    """The one that costs nothing for a tensor that takes part in computations."""
-    return Layout.IMAGE if len(tensor.shape) == 4 else Layout.PLAIN
+def place(layout: Layout, axis: int) -> int:
+    """Where an axis of the file is in that layout."""
+    return nchw((0, 1, 2, 3)).index(axis) if layout is Layout.IMAGE else axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,32 @@ class Builder:
             or any(tensor.index in table for table in known)
             or any(self.has(tensor, one) for one in Layout)
         )
+
+    def layout_of(self, *tensors: Tensor) -> Layout:
+        """The layout in which most of them, but for constants, are there already; all have one rank."""
+        images = [
+            tensor.index in self.padded or self.has(tensor, Layout.IMAGE)
+            for tensor in tensors
+            if tensor.data is None and len(tensor.shape) == 4
+        ]
+        return Layout.IMAGE if 2 * sum(images) > len(images) else Layout.PLAIN
+
+    def widened(self, tensor: Tensor, rank: int) -> Tensor:
+        """The constant `tensor` with axes of one element in front."""
+        assert tensor.data is not None
+        missing = rank - len(tensor.shape)
+        if not missing:
+            return tensor
+        shape = (1,) * missing + tensor.shape
+        params = tensor.quantization
+        if params is not None and params.axis is not None:
+            params = replace(params, axis=params.axis + missing)
+        index = max(self.tensors) + 1
+        wide = replace(
+            tensor, index=index, shape=shape, quantization=params, data=tensor.data.reshape(shape)
+        )
+        self.tensors[index] = wide
+        return wide
 
     def add(
         self,

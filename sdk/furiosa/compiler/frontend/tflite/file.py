@@ -99,25 +99,49 @@ _TYPES: Final = _names(tflite.TensorType)
 _DTYPES: Final[Mapping[str, DType]] = {dtype.name: dtype for dtype in DType}
 
 _WINDOW: Final = ("Padding", "StrideH", "StrideW")
-_POOL: Final = (*_WINDOW, "FilterHeight", "FilterWidth", "FusedActivationFunction")
-_CONV: Final = (*_WINDOW, "DilationHFactor", "DilationWFactor", "FusedActivationFunction")
+_FUSED: Final = ("FusedActivationFunction",)
+_POOL: Final = (*_WINDOW, "FilterHeight", "FilterWidth", *_FUSED)
+_CONV: Final = (*_WINDOW, "DilationHFactor", "DilationWFactor", *_FUSED)
+_CORNERS: Final = ("AlignCorners", "HalfPixelCenters")
+_MASKS: Final = (
+    "BeginMask",
+    "EndMask",
+    "EllipsisMask",
+    "NewAxisMask",
+    "ShrinkAxisMask",
+    "Offset",
+)
 
 _OPTIONS: Final[Mapping[str, tuple[type[Any], type[Any], tuple[str, ...]]]] = {
     kind: (table, getattr(tflite.BuiltinOptions, table.__name__), fields)
     for kind, table, fields in (
-        ("ADD", tflite.AddOptions, ("FusedActivationFunction",)),
+        ("ADD", tflite.AddOptions, _FUSED),
         ("AVERAGE_POOL_2D", tflite.Pool2DOptions, _POOL),
-        ("CONCATENATION", tflite.ConcatenationOptions, ("Axis", "FusedActivationFunction")),
+        ("CONCATENATION", tflite.ConcatenationOptions, ("Axis", *_FUSED)),
         ("CONV_2D", tflite.Conv2DOptions, _CONV),
         ("DEPTHWISE_CONV_2D", tflite.DepthwiseConv2DOptions, (*_CONV, "DepthMultiplier")),
-        (
-            "FULLY_CONNECTED",
-            tflite.FullyConnectedOptions,
-            ("FusedActivationFunction", "WeightsFormat"),
-        ),
+        ("DEPTH_TO_SPACE", tflite.DepthToSpaceOptions, ("BlockSize",)),
+        ("DIV", tflite.DivOptions, _FUSED),
+        ("FULLY_CONNECTED", tflite.FullyConnectedOptions, (*_FUSED, "WeightsFormat")),
+        ("GATHER", tflite.GatherOptions, ("Axis", "BatchDims")),
+        ("L2_NORMALIZATION", tflite.L2NormOptions, _FUSED),
+        ("LEAKY_RELU", tflite.LeakyReluOptions, ("Alpha",)),
         ("MAX_POOL_2D", tflite.Pool2DOptions, _POOL),
         ("MEAN", tflite.ReducerOptions, ("KeepDims",)),
+        ("MIRROR_PAD", tflite.MirrorPadOptions, ("Mode",)),
+        ("MUL", tflite.MulOptions, _FUSED),
+        ("PACK", tflite.PackOptions, ("Axis", "ValuesCount")),
+        ("REDUCE_MAX", tflite.ReducerOptions, ("KeepDims",)),
+        ("REDUCE_MIN", tflite.ReducerOptions, ("KeepDims",)),
+        ("RESIZE_BILINEAR", tflite.ResizeBilinearOptions, _CORNERS),
+        ("RESIZE_NEAREST_NEIGHBOR", tflite.ResizeNearestNeighborOptions, _CORNERS),
         ("SOFTMAX", tflite.SoftmaxOptions, ("Beta",)),
+        ("SPACE_TO_DEPTH", tflite.SpaceToDepthOptions, ("BlockSize",)),
+        ("STRIDED_SLICE", tflite.StridedSliceOptions, _MASKS),
+        ("SUB", tflite.SubOptions, _FUSED),
+        ("SUM", tflite.ReducerOptions, ("KeepDims",)),
+        ("TRANSPOSE_CONV", tflite.TransposeConvOptions, (*_WINDOW, *_FUSED)),
+        ("UNPACK", tflite.UnpackOptions, ("Axis", "Num")),
     )
 }
 

@@ -1,12 +1,12 @@
-"""TensorFlow Lite operators on images: convolutions, pools, the mean and padding."""
+"""TensorFlow Lite operators on windows of images: convolutions and pools."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from typing import Final
 
-from furiosa.compiler.frontend.tflite.builder import EIGHT_BIT, Layout, Padded, Pads
+from furiosa.compiler.frontend.tflite.builder import Layout, Pads
 from furiosa.compiler.frontend.tflite.file import Tensor
 from furiosa.compiler.frontend.tflite.item import Import
-from furiosa.compiler.frontend.tflite.weights import double, for_npu, operands, weights_of
+from furiosa.compiler.frontend.tflite.weights import operands, weights_of
 from furiosa.compiler.value import Attribute
 
 _SAME, _VALID = 0, 1  # Source: Padding of the schema
@@ -61,7 +61,6 @@ def _convolution(item: Import, depthwise: bool) -> None:
         raise item.refuse(
             f"its input has {channels} channels, its weights have shape {list(held.shape)}"
         )
-    weights = replace(weights, group=group)
     padded = item.builder.padded.get(source.index)
     pads: Pads = (0, 0, 0, 0)
     if padded is not None:
@@ -71,15 +70,11 @@ def _convolution(item: Import, depthwise: bool) -> None:
     size, attributes = _window(item, source, (height, width), dilations, pads)
     item.expect((source.shape[0], *size, outputs))
     name = item.builder.stored(item.operator, source, Layout.IMAGE)
-    if source.dtype in EIGHT_BIT:
-        weights = for_npu(weights, depthwise)
-        if weights.doubled:
-            name = double(item.builder, item.operator, name)
     item.compute(
         "Conv",
         operands(item.builder, item.operator, name, weights, bias),
         Layout.IMAGE,
-        {**attributes, "dilations": dilations, "group": weights.group},
+        {**attributes, "dilations": dilations, "group": group},
         activation=item.activation,
     )
 
@@ -109,32 +104,9 @@ def _pool(item: Import, op: str, attributes: Mapping[str, Attribute]) -> None:
     item.compute(op, (name,), Layout.IMAGE, {**window, **attributes}, activation=item.activation)
 
 
-def mean(item: Import) -> None:
-    """The mean over height and width of an image."""
-    source, axes = item.operands(2)
-    item.image(source)
-    found = sorted({axis + 4 if axis < 0 else axis for axis in item.numbers(axes).ravel().tolist()})
-    if found != [1, 2]:
-        raise item.refuse(f"it is over axes {found}", "only height and width, 1 and 2, can be")
-    n, _, _, c = source.shape
-    keep = bool(item.option("KeepDims"))
-    item.expect((n, 1, 1, c) if keep else (n, c))
-    name = item.builder.real(item.operator, source, Layout.IMAGE)
-    layout = Layout.IMAGE if keep else Layout.PLAIN
-    item.compute("GlobalAveragePool", (name,), layout, shape=(n, c, 1, 1))
-
-
-def pad(item: Import) -> None:
-    """Zeros around height and width; a convolution that reads the result takes them as its own."""
-    source, given = item.operands(2)
-    item.image(source)
-    pads = item.numbers(given)
-    if pads.shape != (4, 2) or pads.min() < 0 or pads[[0, 3]].any():
-        raise item.refuse(f"its padding is {pads.tolist()}", "pad height and width only")
-    (top, bottom), (left, right) = pads[1:3].tolist()
-    n, h, w, c = source.shape
-    item.expect((n, h + top + bottom, w + left + right, c))
-    padded = Padded(source, (top, left, bottom, right))
-    if not item.same_parameters(source):
-        raise item.refuse("its result is quantised in another way than its input")
-    item.builder.padded[item.result.index] = padded
+OPERATORS: Final[Mapping[str, Callable[[Import], None]]] = {
+    "AVERAGE_POOL_2D": average_pool_2d,
+    "CONV_2D": conv_2d,
+    "DEPTHWISE_CONV_2D": depthwise_conv_2d,
+    "MAX_POOL_2D": max_pool_2d,
+}

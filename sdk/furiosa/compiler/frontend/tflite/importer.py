@@ -12,9 +12,11 @@ from furiosa.compiler.frontend.tflite.file import Model, Operator, Tensor, read_
 from furiosa.compiler.frontend.tflite.item import Import
 from furiosa.compiler.frontend.tflite.operators import OPERATORS
 from furiosa.compiler.options import CompilerOptions
-from furiosa.compiler.value import ModelInfo
+from furiosa.compiler.value import ModelInfo, PortForm
 from furiosa.enf.onnxgraph import DEFAULT_OPSET
 
+_SEVERAL: Final = ("SPLIT", "SPLIT_V", "UNPACK")  # those with more than one result
+_BROADCASTING: Final = ("ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "SUB")
 _BATCH: Final = "compile it with batch size 1"
 
 
@@ -35,7 +37,7 @@ def import_tflite(data: bytes, options: CompilerOptions) -> Dfg:
             raise refusal(
                 operator,
                 "this operator is not supported",
-                f"build the model from {', '.join(OPERATORS)}",
+                f"build the model from {', '.join(sorted(OPERATORS))}",
             )
         _check_operator(builder, operator)
         if batch > 1:
@@ -43,7 +45,9 @@ def import_tflite(data: bytes, options: CompilerOptions) -> Dfg:
         OPERATORS[operator.kind](Import(builder, operator))
     last = Operator(len(model.operators), "OUTPUT", model.outputs, (), {})
     outputs = tuple(builder.stored(last, tensors[i], Layout.PLAIN) for i in model.outputs)
-    return replace(builder.graph, inputs=inputs, outputs=outputs)
+    ports = (port for port in (*inputs, *outputs) if len(builder.graph.values[port].shape) == 4)
+    info = replace(info, forms=tuple(PortForm(port, "NHWC") for port in ports))
+    return replace(builder.graph, model=info, inputs=inputs, outputs=outputs)
 
 
 def _check_ports(model: Model) -> None:
@@ -62,13 +66,16 @@ def _check_ports(model: Model) -> None:
 
 
 def _check_operator(builder: Builder, operator: Operator) -> None:
-    if len(operator.outputs) != 1 or operator.outputs[0] == -1:
-        raise refusal(operator, f"it has {len(operator.outputs)} outputs, not 1", "export it anew")
-    result = builder.tensors[operator.outputs[0]]
-    if builder.has(result):
-        raise refusal(
-            operator, f"it makes '{result.name}', which is there already", "export it anew"
-        )
+    count, several = len(operator.outputs), operator.kind in _SEVERAL
+    if not count or (count > 1 and not several) or -1 in operator.outputs:
+        wanted = "at least 1" if several else "1"
+        raise refusal(operator, f"it has {count} outputs, not {wanted}", "export it anew")
+    for place, index in enumerate(operator.outputs):
+        result = builder.tensors[index]
+        if builder.has(result) or index in operator.outputs[:place]:
+            raise refusal(
+                operator, f"it makes '{result.name}', which is there already", "export it anew"
+            )
     for index in operator.inputs:
         if index != -1 and not builder.has(builder.tensors[index]):
             name = builder.tensors[index].name
@@ -105,7 +112,7 @@ def _check_batch(builder: Builder, tensors: Mapping[int, Tensor], operator: Oper
     entries = {tensor.shape[:1] for tensor in activations}
     ranks = {len(tensor.shape) for tensor in activations}
     whole = ranks == {1} and operator.kind in ("SOFTMAX", "FULLY_CONNECTED")
-    uneven = len(ranks) > 1 and operator.kind == "ADD"
+    uneven = len(ranks) > 1 and operator.kind in _BROADCASTING
     if len(entries) > 1 or () in entries or whole or uneven:
         shapes = ", ".join(str(list(tensor.shape)) for tensor in activations)
         raise refusal(operator, f"it mixes the entries of a batch: {shapes}", _BATCH)

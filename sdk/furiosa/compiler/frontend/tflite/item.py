@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from furiosa.common.tensor import DType
+from furiosa.compiler.dfg.fold_kernels import dequantize
 from furiosa.compiler.diagnostics import InvalidModel
-from furiosa.compiler.frontend.tflite.builder import Builder, Layout, refusal
+from furiosa.compiler.frontend.tflite.builder import Builder, Layout, place, refusal
 from furiosa.compiler.frontend.tflite.file import Operator, Option, Tensor
 from furiosa.compiler.value import Array, Attribute
 
@@ -46,7 +49,26 @@ class Import:
 
     @property
     def result(self) -> Tensor:
-        return self.builder.tensors[self.operator.outputs[0]]
+        return self.results[0]
+
+    @property
+    def results(self) -> list[Tensor]:
+        return [self.builder.tensors[index] for index in self.operator.outputs]
+
+    @property
+    def batch(self) -> int:
+        return self.builder.graph.model.batch
+
+    def axis(self, axis: int, rank: int) -> int:
+        """The axis counted from the beginning. Raises: InvalidModel for one that is not there."""
+        if not -rank <= axis < rank:
+            raise self.refuse(f"its axis is {axis} of {rank}")
+        return axis % rank
+
+    def unmixed(self, axis: int) -> None:
+        """Refuse to work along axis 0 when that is the entries of a batch."""
+        if axis == 0 and self.batch > 1:
+            raise self.refuse("it mixes the entries of a batch", "compile it with batch size 1")
 
     def option(self, name: str) -> int:
         return int(self.operator.options.get(name, 0))
@@ -73,6 +95,14 @@ class Import:
             raise self.refuse(f"its input '{tensor.name}' is not constant integers", "make it so")
         return tensor.data
 
+    def scalar(self, tensor: Tensor) -> str:
+        """The real value of a constant of one number."""
+        assert tensor.data is not None
+        real = tensor.data.astype(np.float32)
+        if tensor.quantization is not None:
+            real = dequantize(tensor.data, tensor.quantization)
+        return self.builder.constant(f"{tensor.name}/real", real.reshape(()))
+
     def image(self, tensor: Tensor) -> None:
         if len(tensor.shape) != 4:
             raise self.refuse(f"'{tensor.name}' has {len(tensor.shape)} dimensions, not 4")
@@ -91,14 +121,38 @@ class Import:
         *,
         activation: Activation | None = None,
         shape: tuple[int, ...] | None = None,
+        result: Tensor | None = None,
     ) -> None:
+        """As the builder's; `result` is the first unless given."""
         self.builder.compute(
             self.operator,
             op,
             inputs,
-            self.result,
+            self.result if result is None else result,
             layout,
             attributes,
             activation=activation,
             shape=shape,
         )
+
+    def chosen(self, source: Tensor, indices: Mapping[int, Array], layout: Layout) -> None:
+        """Along each axis the elements that `indices` names, in turn."""
+        name = self.builder.real(self.operator, source, layout)
+        if not indices:
+            return self.compute("Identity", (name,), layout)
+        *others, last = [
+            (
+                self.builder.constant(f"{self.result.name}/indices", numbers.astype(np.int64)),
+                place(layout, axis),
+                numbers.shape,
+            )
+            for axis, numbers in indices.items()
+        ]
+        for held, axis, count in others:
+            shape = self.builder.graph.values[name].shape
+            made = self.builder.value(
+                f"{self.result.name}/gather", (*shape[:axis], *count, *shape[axis + 1 :])
+            )
+            self.builder.add(self.operator, "Gather", (name, held), made, {"axis": axis})
+            name = made
+        return self.compute("Gather", (name, last[0]), layout, {"axis": last[1]})

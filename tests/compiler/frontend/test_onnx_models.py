@@ -7,16 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from furiosa.compiler import (
-    CompilationFailed,
-    CompileError,
-    CompilerOptions,
-    InvalidFormat,
-    InvalidModel,
-    compile,
-)
 from furiosa.compiler.dfg.ir import Dfg
+from furiosa.compiler.diagnostics import InvalidModel
 from furiosa.compiler.frontend.onnx import import_onnx
+from furiosa.compiler.options import CompilerOptions
 from support import models
 from support.models import Net
 
@@ -42,7 +36,7 @@ def dynamic() -> onnx.ModelProto:
 
 def of_custom_domain() -> onnx.ModelProto:
     model = small()
-    model.graph.node[0].domain = "com.microsoft"
+    model.graph.node[0].domain = "com.acme"
     return model
 
 
@@ -68,12 +62,6 @@ def with_external_data() -> onnx.ModelProto:
     model = n.model("c:0")
     model.graph.initializer[0].data_location = TensorProto.EXTERNAL
     model.graph.initializer[0].external_data.add(key="location", value="/etc/passwd")
-    return model
-
-
-def of_old_opset() -> onnx.ModelProto:
-    model = small()
-    model.opset_import[0].version = 9
     return model
 
 
@@ -136,28 +124,39 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     ),
     "unknown domain": (
         of_custom_domain,
-        "node 'relu' (Relu): its domain is 'com.microsoft'; use operators of the ONNX domain only",
+        "node 'relu' (Relu): its domain is 'com.acme'; use operators of the ONNX domain only",
     ),
     "unknown operator": (
         unknown_operator,
         "node 'relu' (Frobnicate): opset 13 has no such operator",
     ),
     "subgraph": (with_subgraph, "node 'choice' (If): attribute 'else_branch' is a subgraph"),
-    "external data": (with_external_data, "tensor 'c.weight' is stored in another file"),
-    "old opset": (of_old_opset, "the model is of opset 9; export it with an opset from 11 to 21"),
+    "external data": (
+        with_external_data,
+        (
+            "tensor 'c.weight' is stored in another file; save the model with its tensors inside, as "
+            "furiosa.tools.compiler.models.read_model gives it"
+        ),
+    ),
     "double": (
         of_doubles,
         "node 'wide' (Cast): 'wide:0' has element type DOUBLE; use one of float32",
     ),
     "shape that depends on values": (
         with_values_for_shape,
-        "node 'where' (NonZero): the static shape",
+        (
+            "node 'where' (NonZero): this operator is not supported; take it out of the model, or "
+            "compute it before or after the model"
+        ),
     ),
     "channels that clash": (
         that_does_not_fit,
         "node 'stem' (Conv): operands [1, 4, 12, 10], [8, 3, 3, 3], [8] do not fit 1 groups",
     ),
-    "shapes that clash": (with_wrong_sum, "its shapes do not fit together"),
+    "shapes that clash": (
+        with_wrong_sum,
+        "node 'relu' (Add): its shapes do not fit together: Incompatible dimensions; give",
+    ),
     "input as output": (with_passed_input, "output 'image' is no operator's result"),
     "no output": (without_outputs, "it has no outputs"),
     "window in the padding": (
@@ -178,46 +177,6 @@ def test_refused_model_is_refused_by_name(name: str) -> None:
         imported(build())
     assert str(caught.value).startswith(message)
     assert caught.value.code == 5
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        pytest.param(b"", "this is not an ONNX model: it has no graph", id="empty"),
-        pytest.param(b"\x1c\0\0\0TFL3 and more", "this is a TensorFlow Lite model", id="tflite"),
-        pytest.param(b"ENF1 is not protobuf", "this is not an ONNX model", id="noise"),
-        pytest.param(small().SerializeToString()[:-3], "this is not an ONNX model", id="cut off"),
-    ],
-)
-def test_what_is_no_model_is_refused(data: bytes, message: str) -> None:
-    with pytest.raises(InvalidFormat) as caught:
-        compile(data)
-    assert str(caught.value).startswith(message)
-    assert caught.value.code == 4
-
-
-def test_a_name_that_is_not_utf8_is_refused() -> None:
-    data = small().SerializeToString().replace(b"relu", b"\xff\xfe\xfd\xfc")
-    with pytest.raises(InvalidFormat, match="a name in this ONNX model is not UTF-8"):
-        compile(data)
-
-
-def test_broken_models_never_escape_the_error_tree() -> None:
-    """Bytes changed at random: whatever happens is a CompileError or a program."""
-    rng = np.random.default_rng(7)
-    whole = models.quantized(models.residual_cnn(middle="Sigmoid")).SerializeToString()
-    outcomes = set()
-    for _ in range(150):
-        data = bytearray(whole)
-        for place in rng.integers(0, len(data), rng.integers(1, 4)):
-            data[place] ^= 1 << int(rng.integers(8))
-        try:
-            compile(bytes(data))
-            outcomes.add("program")
-        except CompileError as exc:
-            outcomes.add(exc.summary)
-    assert {"program", "Invalid format"} <= outcomes
-    assert CompilationFailed.summary not in outcomes  # that would be a defect of ours
 
 
 def test_shape_operators_become_reshape_and_dropout_nothing() -> None:
@@ -272,43 +231,3 @@ def test_made_up_names_do_not_meet_given_ones() -> None:
     model = models.residual_cnn()
     model.graph.node[0].name, model.graph.node[1].name = "Relu_1", ""
     assert [node.name for node in imported(model).nodes[:2]] == ["Relu_1", "Relu_1'"]
-
-
-BATCH_REFUSED: dict[str, tuple[Callable[[Net], str], str]] = {
-    "softmax over the batch": (
-        lambda n: n.node("Softmax", "s", ["image"], axis=0),
-        "node 's' (Softmax): it mixes the entries of a batch; compile it with batch size 1",
-    ),
-    "transpose of the batch": (
-        lambda n: n.node("Transpose", "t", ["image"], perm=[1, 0, 2, 3]),
-        "node 't' (Transpose): it mixes the entries of a batch",
-    ),
-    "sum over everything": (
-        lambda n: n.node("ReduceMean", "r", ["image"]),
-        "node 'r' (ReduceMean): it mixes the entries of a batch",
-    ),
-    "broadcast over the batch": (
-        lambda n: n.node(
-            "Add", "a", ["image", n.constant("k", np.zeros((2, 1, 1, 1), np.float32))]
-        ),
-        "node 'a' (Add): its result 'a:0' has shape [2, 3, 8, 8] for one inference and [2, 3, 8, 8]",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BATCH_REFUSED)
-def test_batch_that_would_mix_inferences_is_refused(name: str) -> None:
-    build, message = BATCH_REFUSED[name]
-    n = net()
-    model = n.model(build(n))
-    imported(model)  # fine for one
-    with pytest.raises(InvalidModel) as caught:
-        imported(model, batch=2)
-    assert str(caught.value).startswith(message)
-
-
-def test_batch_grows_literal_reshape_targets() -> None:
-    n = net()
-    target = n.constant("to", np.array([1, 3, 64], np.int64))
-    graph = imported(n.model(n.node("Reshape", "r", ["image", target])), batch=4)
-    assert graph.values["r:0"].shape == (4, 3, 64)

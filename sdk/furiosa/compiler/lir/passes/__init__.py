@@ -1,0 +1,1 @@
+"""Passes on lir, one verb a file."""

@@ -1,0 +1,28 @@
+"""The batch size that suits a model."""
+
+from dataclasses import replace
+
+from furiosa.compiler import CompileError, CompilerOptions, compile
+from furiosa.compiler.instruments import Spills
+from furiosa.compiler.options import MAX_BATCH
+
+
+def largest_batch(model: bytes, options: CompilerOptions) -> int:
+    """The largest power of two, up to MAX_BATCH, with which all that is planned for SRAM fits there.
+
+    1 when a batch of 2 does not fit or cannot be compiled. Each size tried is compiled to gir.
+    """
+    options = replace(options, target_ir="gir")
+    batch = 1
+    while 2 * batch <= MAX_BATCH and _fits(model, options.with_batch(2 * batch)):
+        batch *= 2
+    return batch
+
+
+def _fits(model: bytes, options: CompilerOptions) -> bool:
+    spills = Spills()
+    try:
+        compile(model, options, instruments=(spills,))
+    except CompileError:  # what is wrong with the model itself is said when it is compiled for good
+        return False
+    return not spills.bytes

@@ -1,0 +1,88 @@
+"""ONNX models of several inferences: dimension 0 grows where that means so many inferences."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+
+from furiosa.compiler.dfg.ir import Dfg
+from furiosa.compiler.diagnostics import InvalidModel
+from furiosa.compiler.frontend.onnx import import_onnx
+from furiosa.compiler.options import CompilerOptions
+from support.models import Net
+
+
+def net() -> Net:
+    return Net((1, 3, 8, 8))
+
+
+def imported(model: onnx.ModelProto, batch: int = 1) -> Dfg:
+    return import_onnx(model.SerializeToString(), CompilerOptions(batch_size=batch))
+
+
+BATCH_REFUSED: dict[str, tuple[Callable[[Net], str], str]] = {
+    "softmax over the batch": (
+        lambda n: n.node("Softmax", "s", ["image"], axis=0),
+        "node 's' (Softmax): it mixes the entries of a batch; compile it with batch size 1",
+    ),
+    "transpose of the batch": (
+        lambda n: n.node("Transpose", "t", ["image"], perm=[1, 0, 2, 3]),
+        "node 't' (Transpose): it mixes the entries of a batch",
+    ),
+    "axes that are no list": (
+        lambda n: n.node(
+            "Slice",
+            "s",
+            [
+                "image",
+                *(n.constant(f"k{at}", np.array([at], np.int64)) for at in (0, 1)),
+                n.constant("axis", np.array(0, np.int64)),
+            ],
+        ),
+        "node 's' (Slice): it mixes the entries of a batch",
+    ),
+    "transpose without a permutation": (
+        lambda n: n.node("Transpose", "t", ["image"]),
+        "node 't' (Transpose): it mixes the entries of a batch",
+    ),
+    "sum over everything": (
+        lambda n: n.node("ReduceMean", "r", ["image"]),
+        "node 'r' (ReduceMean): it mixes the entries of a batch",
+    ),
+    "broadcast over the batch": (
+        lambda n: n.node(
+            "Add", "a", ["image", n.constant("k", np.zeros((2, 1, 1, 1), np.float32))]
+        ),
+        "node 'a' (Add): its result 'a:0' has shape [2, 3, 8, 8] for one inference and [2, 3, 8, 8]",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BATCH_REFUSED)
+def test_batch_that_would_mix_inferences_is_refused(name: str) -> None:
+    build, message = BATCH_REFUSED[name]
+    n = net()
+    model = n.model(build(n))
+    imported(model)  # fine for one
+    with pytest.raises(InvalidModel) as caught:
+        imported(model, batch=2)
+    assert str(caught.value).startswith(message)
+
+
+def test_batch_grows_literal_reshape_targets() -> None:
+    n = net()
+    target = n.constant("to", np.array([1, 3, 64], np.int64))
+    graph = imported(n.model(n.node("Reshape", "r", ["image", target])), batch=4)
+    assert graph.values["r:0"].shape == (4, 3, 64)
+
+
+def test_a_softmax_over_all_dimensions_of_an_inference_grows_by_inferences() -> None:
+    n = Net((1, 3, 8, 8), opset=12)
+    graph = imported(n.model(n.node("Softmax", "s", ["image"])), batch=4)
+    assert [node.op for node in graph.nodes] == ["Reshape", "Softmax", "Reshape"]
+    assert [graph.values[node.outputs[0]].shape for node in graph.nodes] == [
+        (4, 192),
+        (4, 192),
+        (4, 3, 8, 8),
+    ]
