@@ -4,7 +4,18 @@ import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import contended, cycle, flood, held, inference, reclaim, report, size, waiting
+from benchmarks import (
+    compiler,
+    contended,
+    cycle,
+    flood,
+    held,
+    inference,
+    reclaim,
+    report,
+    size,
+    waiting,
+)
 from benchmarks.efforts import FULL, QUICK, Effort
 from benchmarks.figures import Found
 
@@ -20,6 +31,7 @@ AREAS: tuple[tuple[str, Callable[[Effort], Iterator[Found]]], ...] = (
     ("acquire.waiting", waiting.figures),
     ("acquire.flood", flood.figures),
     ("inference", inference.figures),
+    ("compiler", compiler.figures),
 )
 
 
