@@ -20,8 +20,9 @@ _HEADLINE: Final = (
 )
 _LONG: Final = f"""
 Sources:
-  ONNX (opset 11 and later) and TensorFlow Lite models. For acceleration quantise an ONNX model
-  first, with furiosa.quantizer. A batch size multiplies dimension 0 of inputs and outputs.
+  ONNX (opsets 7 to 22) and TensorFlow Lite models, and the texts of IRs. For acceleration
+  quantise an ONNX model first, with furiosa.quantizer. A batch size multiplies dimension 0 of
+  inputs and outputs.
 
 Targets:
   warboy      one PE: runs on a single core

@@ -37,9 +37,13 @@ class DType(Enum):
         """Raises: ValueError for a numpy type that has no counterpart here."""
         import numpy as np
 
-        return cls(np.dtype(dtype).name)
+        exact = np.dtype(dtype)
+        if exact not in _KNOWN:  # asking numpy for a name is slow
+            _KNOWN[exact] = DType(exact.name)
+        return cls(_KNOWN[exact])
 
 
+_KNOWN: "dict[np.dtype[Any], DType]" = {}
 _ITEMSIZE = {
     DType.FLOAT32: 4,
     DType.INT8: 1,

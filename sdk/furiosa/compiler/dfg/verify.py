@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-import numpy as np
-
 from furiosa.common.tensor import DType
 from furiosa.compiler.dfg.ir import Dfg, Node, Place
 from furiosa.compiler.dfg.operators import EIGHT_BIT, OPERATORS, is_stored
 from furiosa.compiler.infra import Rule
+
+_NUMPY: Final = {dtype: dtype.numpy for dtype in DType}
 
 
 def _where(node: Node) -> str:
@@ -54,8 +54,8 @@ def constants_match_their_type(graph: Dfg) -> Iterator[str]:
     for value in graph.values.values():
         if value.data is None:
             continue
-        found = (value.data.dtype.name, value.data.shape)
-        if found != (value.dtype.value, value.shape):
+        if (value.data.dtype, value.data.shape) != (_NUMPY[value.dtype], value.shape):
+            found = (value.data.dtype.name, value.data.shape)
             yield f"constant {value.name!r} is {found}, declared {(value.dtype.value, value.shape)}"
 
 
@@ -71,9 +71,8 @@ def quantization_fits_the_value(graph: Dfg) -> Iterator[str]:
             expected = value.shape[params.axis]
         if not expected == len(params.scales) == len(params.zero_points):
             yield f"{value.name!r} has {len(params.scales)} scales, needs {expected}"
-        scales = np.array(params.scales)
-        if not (np.isfinite(scales) & (scales > 0)).all():
-            yield f"{value.name!r} has a scale that is not positive: {scales.min()}"
+        if not (all(map(math.isfinite, params.scales)) and min(params.scales) > 0):
+            yield f"{value.name!r} has a scale that is not positive: {min(params.scales)}"
 
 
 def q_operators_read_and_write_quantised_values(graph: Dfg) -> Iterator[str]:

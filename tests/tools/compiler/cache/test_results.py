@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from furiosa.common.clock import ManualClock
-from furiosa.tools.compiler.cache.entry import CorruptEntry, Entry, pack, unpack
+from furiosa.tools.compiler.cache.entry import HEADER_BYTES, CorruptEntry, Entry, pack, unpack
 from furiosa.tools.compiler.cache.folder import FolderStore
 from furiosa.tools.compiler.cache.results import Results, open_results
 from furiosa.tools.compiler.cache.store import StoreUnavailable
@@ -52,14 +52,18 @@ def test_a_new_result_begins_a_new_life(tmp_path: Path) -> None:
 
 def test_every_damage_is_noticed() -> None:
     data = pack(KEY, Entry(5, b"result"))
-    assert unpack(KEY, data) == Entry(5, b"result")
+
+    def unpacked(key: str, data: bytes) -> Entry:
+        return unpack(key, data[:HEADER_BYTES], data[HEADER_BYTES:])
+
+    assert unpacked(KEY, data) == Entry(5, b"result")
     damaged = [data[:end] for end in range(len(data))] + [data + b"x"]
     damaged += [data[:i] + bytes([data[i] ^ 1]) + data[i + 1 :] for i in range(len(data))]
     for each in damaged:
         with pytest.raises(CorruptEntry):
-            unpack(KEY, each)
+            unpacked(KEY, each)
     with pytest.raises(CorruptEntry):
-        unpack("b" * 64, data)
+        unpacked("b" * 64, data)
 
 
 def test_a_corrupt_entry_is_a_miss_and_is_removed(
@@ -77,7 +81,7 @@ class BrokenStore:
         self.error = error
         self.calls = 0
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str, head: int) -> tuple[bytes, bytes] | None:
         self.calls += 1
         raise self.error
 

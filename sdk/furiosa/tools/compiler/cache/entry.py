@@ -13,6 +13,7 @@ from typing import Final
 
 _MAGIC: Final = b"FCCACHE1"
 _HEADER: Final = struct.Struct("<8sQ32s")
+HEADER_BYTES: Final = _HEADER.size
 
 
 class CorruptEntry(Exception):
@@ -34,20 +35,19 @@ def pack(key: str, entry: Entry) -> bytes:
     return header + entry.result
 
 
-def unpack(key: str, data: bytes) -> Entry:
-    """Raises: CorruptEntry."""
-    if len(data) < _HEADER.size:
-        raise CorruptEntry(f"{len(data)} bytes are too few")
-    magic, made, check = _HEADER.unpack_from(data)
+def unpack(key: str, header: bytes, result: bytes) -> Entry:
+    """The first HEADER_BYTES of an entry, or as many as there are, and the rest. Raises: CorruptEntry."""
+    if len(header) < HEADER_BYTES:
+        raise CorruptEntry(f"{len(header)} bytes are too few")
+    magic, made, check = _HEADER.unpack(header)
     if magic != _MAGIC:
         raise CorruptEntry("it does not begin as an entry does")
-    result = memoryview(data)[_HEADER.size :]
     if check != _check(key, made, result):
         raise CorruptEntry("its checksum is wrong")
-    return Entry(made, bytes(result))
+    return Entry(made, result)
 
 
-def _check(key: str, made: int, result: bytes | memoryview) -> bytes:
+def _check(key: str, made: int, result: bytes) -> bytes:
     digest = hashlib.sha256(f"{key} {made}\n".encode())
     digest.update(result)
     return digest.digest()

@@ -31,14 +31,14 @@ class FolderStore:
     path: Path
     max_bytes: int = MAX_BYTES
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str, head: int) -> tuple[bytes, bytes] | None:
         try:
             with self._opened() as folder:
-                return self._read(folder, key)
+                return self._read(folder, key, head)
         except FileNotFoundError:
             return None
 
-    def _read(self, folder: int, key: str) -> bytes | None:
+    def _read(self, folder: int, key: str, head: int) -> tuple[bytes, bytes] | None:
         try:
             file = os.open(key, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         except OSError as exc:
@@ -53,7 +53,7 @@ class FolderStore:
             with contextlib.suppress(OSError):  # of a folder that can only be read
                 os.utime(file)
             with os.fdopen(file, "rb", closefd=False) as opened:
-                return opened.read(self.max_bytes)
+                return opened.read(head), opened.read(status.st_size)
         finally:
             os.close(file)
 

@@ -26,10 +26,10 @@ class RedisStore:
     def __init__(self, address: RedisAddress) -> None:
         self._address = address
 
-    def read(self, key: str) -> bytes | None:
+    def read(self, key: str, head: int) -> tuple[bytes, bytes] | None:
         with self._connected() as redis:
             found = redis.get(_PREFIX + key)
-        return found if isinstance(found, bytes) else None
+        return (found[:head], found[head:]) if isinstance(found, bytes) else None
 
     def write(self, key: str, data: bytes, lifetime: int) -> None:
         if len(data) > _MAX_VALUE:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from furiosa.tools.compiler.cache.entry import CorruptEntry, Entry, pack, unpack
+from furiosa.tools.compiler.cache.entry import HEADER_BYTES, CorruptEntry, Entry, pack, unpack
 from furiosa.tools.compiler.cache.folder import FolderStore
 from furiosa.tools.compiler.cache.redis import RedisStore
 from furiosa.tools.compiler.cache.settings import CacheSettings
@@ -33,11 +33,11 @@ class Results:
         if self._store is None or self._lifetime == 0:
             return None
         try:
-            data = self._store.read(key)
-            if data is None:
+            found = self._store.read(key, HEADER_BYTES)
+            if found is None:
                 return None
             try:
-                entry = unpack(key, data)
+                entry = unpack(key, *found)
             except CorruptEntry as exc:
                 _log.warning(
                     "entry %s of the compiler cache is corrupt and is removed: %s", key, exc

@@ -10,7 +10,8 @@ class StoreUnavailable(Exception):
 class Store(Protocol):
     """Keys are 64 hexadecimal digits. Every call is bounded in time. Raises: StoreUnavailable, OSError."""
 
-    def read(self, key: str) -> bytes | None: ...
+    def read(self, key: str, head: int) -> tuple[bytes, bytes] | None:
+        """The first `head` bytes and the rest, apart because the rest may be too large to be copied."""
 
     def write(self, key: str, data: bytes, lifetime: int) -> None:
         """Whole or not at all, in place of what was there. `lifetime` as in CacheSettings."""
