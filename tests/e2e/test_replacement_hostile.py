@@ -34,7 +34,8 @@ class Raw:
 
     def send(self, data: bytes, *descriptors: int) -> None:
         sent = send(self.sock, data, descriptors)
-        self.sock.sendall(data[sent:])
+        if sent < len(data):
+            self.sock.sendall(data[sent:])
 
     def hear(self) -> pb.Frame:
         """The next frame; its descriptors are closed. Raises: EOFError."""
