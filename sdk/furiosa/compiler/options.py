@@ -9,7 +9,6 @@ from furiosa.enf.program import TARGETS
 
 IRS: Final = ("dfg", "ldfg", "cdfg", "gir", "lir", "enf")  # in order of compilation
 MAX_BATCH: Final = 1024
-MAX_MODEL_BYTES: Final = 1 << 30  # of a source file
 MAX_ATTEMPTS: Final = 100_000
 DEFAULT_CONFIG: Final = CompilerConfig()
 

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, ValueInfoProto
 from onnx.inliner import inline_local_functions
+
+from furiosa.common.model_files import read_model
 
 Source = ModelProto | bytes | str | os.PathLike[str]
 
@@ -26,7 +26,7 @@ def load(source: Source) -> ModelProto:
         elif isinstance(source, bytes):
             model = ModelProto.FromString(source)
         else:
-            model = onnx.load(Path(source))
+            model = ModelProto.FromString(read_model(source))
     except DecodeError as error:
         raise ValueError("the data is not an ONNX model") from error
     if not model.graph.output:

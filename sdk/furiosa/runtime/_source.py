@@ -5,8 +5,9 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, SupportsBytes, TypeAlias
+from typing import TYPE_CHECKING, SupportsBytes, TypeAlias
 
+from furiosa.common.model_limits import MAX_MODEL_BYTES
 from furiosa.enf.layout import MAGIC
 from furiosa.runtime._core.errors import FuriosaRuntimeError
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MAX_MODEL_BYTES: Final = 1 << 30  # what the compiler takes; an ENF may be half of that
 
 ModelSource: TypeAlias = str | os.PathLike[str] | SupportsBytes | bytearray
 

@@ -9,10 +9,10 @@ from typing import Final
 import onnx
 from google.protobuf.message import DecodeError, Message
 
+from furiosa.common.model_limits import MAX_MODEL_BYTES
 from furiosa.compiler.diagnostics import InvalidFormat, InvalidModel
 from furiosa.compiler.frontend.qlinear import MICROSOFT, QLINEAR
 from furiosa.compiler.frontend.shapes import check, check_inputs
-from furiosa.compiler.options import MAX_MODEL_BYTES
 
 MIN_OPSET: Final = 7
 MAX_OPSET: Final = 22

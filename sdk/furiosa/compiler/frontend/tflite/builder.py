@@ -11,11 +11,11 @@ from typing import Final
 
 import numpy as np
 
+from furiosa.common.model_limits import MAX_MODEL_BYTES
 from furiosa.common.tensor import DType
 from furiosa.compiler.dfg.ir import Dfg, Node
 from furiosa.compiler.diagnostics import InvalidModel
 from furiosa.compiler.frontend.tflite.file import Operator, Tensor
-from furiosa.compiler.options import MAX_MODEL_BYTES
 from furiosa.compiler.value import Array, Attribute, QuantParams, Value, constant
 
 Pads = tuple[int, int, int, int]  # top, left, bottom, right

@@ -13,9 +13,9 @@ from typing import Any, Final
 import numpy as np
 import tflite
 
+from furiosa.common.model_limits import MAX_MODEL_BYTES
 from furiosa.common.tensor import DType
 from furiosa.compiler.diagnostics import InvalidFormat, InvalidModel
-from furiosa.compiler.options import MAX_MODEL_BYTES
 from furiosa.compiler.value import Array, QuantParams
 
 VERSION: Final = 3

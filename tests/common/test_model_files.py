@@ -9,9 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from furiosa.compiler.diagnostics import InvalidFormat, InvalidModel
-from furiosa.tools.compiler import models
-from furiosa.tools.compiler.models import read_model
+from furiosa.common import model_files
+from furiosa.common.model_files import UnreadableModel, read_model
 from support.onnx_models import Builder
 
 WEIGHTS = np.arange(24, dtype=np.float32).reshape(4, 6)
@@ -169,7 +168,7 @@ def test_other_places_are_refused_with_tensor_and_file(name: str, tmp_path: Path
     folder.mkdir()
     make, message = REFUSED[name]
     entries = make(folder)
-    with pytest.raises(InvalidModel) as caught:
+    with pytest.raises(UnreadableModel) as caught:
         read_model(written(folder, **entries))
     start = f"tensor 'weights' is in '{entries.get('location', '')}', "
     assert str(caught.value).startswith(start + message)
@@ -178,7 +177,7 @@ def test_other_places_are_refused_with_tensor_and_file(name: str, tmp_path: Path
 def test_a_path_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, location="data.bin")
     path.write_bytes(path.read_bytes().replace(b"data.bin", b"dat\xff.bin"))
-    with pytest.raises(InvalidModel, match="tensor 'weights' is in"):
+    with pytest.raises(UnreadableModel, match="tensor 'weights' is in"):
         read_model(path)
 
 
@@ -192,16 +191,16 @@ def test_the_sizes_of_all_tensors_together_are_bounded(
     second.name = "more"
     path.write_bytes(twice.SerializeToString())
     size = path.stat().st_size
-    monkeypatch.setattr(models, "MAX_MODEL_BYTES", size + 191)
-    with pytest.raises(InvalidModel) as caught:
+    monkeypatch.setattr(model_files, "MAX_MODEL_BYTES", size + 191)
+    with pytest.raises(UnreadableModel) as caught:
         read_model(path)
     assert str(caught.value).startswith(
         "tensor 'more' is in 'data.bin', with 96 bytes, which are too many by 1; models of up to "
     )
-    monkeypatch.setattr(models, "MAX_MODEL_BYTES", size + 192)
+    monkeypatch.setattr(model_files, "MAX_MODEL_BYTES", size + 192)
     assert len(onnx.ModelProto.FromString(read_model(path)).graph.initializer) == 2
-    monkeypatch.setattr(models, "MAX_MODEL_BYTES", size - 1)
-    with pytest.raises(InvalidFormat, match=f"has more than {size - 1} bytes; give a smaller"):
+    monkeypatch.setattr(model_files, "MAX_MODEL_BYTES", size - 1)
+    with pytest.raises(UnreadableModel, match=f"has more than {size - 1} bytes; give a smaller"):
         read_model(path)
 
 
