@@ -8,7 +8,7 @@ import pytest
 
 from furiosa.compiler.dfg.ir import Node
 from furiosa.compiler.dfg.passes.bypass_identity import BypassIdentity
-from furiosa.compiler.dfg.passes.fold_batch_norm import FoldBatchNorm
+from furiosa.compiler.dfg.passes.fold_affine import FoldAffine
 from furiosa.compiler.dfg.passes.fold_constants import FoldConstants
 from furiosa.compiler.dfg.passes.hoist_quantize import HoistQuantize
 from furiosa.compiler.dfg.passes.remove_dead import RemoveDead
@@ -91,8 +91,23 @@ def test_batch_norm_goes_into_the_convolution_before_it() -> None:
     names = [s.constant(name, data, "float32") for name, data in params.items()]
     golden(
         "conv",
-        FoldBatchNorm(),
+        FoldAffine(),
         s.done(s.node("BatchNormalization", [c, *names], "n", S, epsilon=0.0)),
+    )
+
+
+def test_factors_and_summands_of_channels_go_into_dequantised_weights() -> None:
+    s = Sketch()
+    x = s.input("x", S)
+    stored = s.constant("w", np.arange(-2, 2).reshape(2, 2, 1, 1), "int8", q(0.5))
+    w = s.node("Dequantize", [stored], "wd", (2, 2, 1, 1))
+    one = {**WINDOW, "kernel_shape": (1, 1), "pads": (0,) * 4}
+    c = s.node("Conv", [x, w], "c", S, group=1, **one)
+    m = s.node("Mul", [c, s.constant("m", [[[-2.0]], [[0.5]]], "float32")], "cm", S)
+    golden(
+        "dequantised",
+        FoldAffine(),
+        s.done(s.node("Add", [m, s.constant("a", 3.0, "float32")], "y", S)),
     )
 
 
@@ -101,7 +116,7 @@ def test_batch_norm_stays_when_the_convolution_has_another_reader() -> None:
     c = s.node("Conv", [s.input("x", S), s.constant("w", np.ones((2, 2, 1, 1)), "float32")], "c", S)
     names = [s.constant(name, [1.0, 1.0], "float32") for name in ("a", "b", "m", "v")]
     n = s.node("BatchNormalization", [c, *names], "n", S, epsilon=0.0)
-    unchanged(FoldBatchNorm(), s.done(n, s.node("Relu", [c], "r", S)))
+    unchanged(FoldAffine(), s.done(n, s.node("Relu", [c], "r", S)))
 
 
 def test_dequantize_sinks_below_reshape_and_max_pool() -> None:

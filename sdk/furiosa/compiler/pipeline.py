@@ -12,7 +12,7 @@ from furiosa.compiler.dfg import printer as dfg_printer
 from furiosa.compiler.dfg import verify as dfg_verify
 from furiosa.compiler.dfg.passes.absorb_qdq import AbsorbQdq
 from furiosa.compiler.dfg.passes.bypass_identity import BypassIdentity
-from furiosa.compiler.dfg.passes.fold_batch_norm import FoldBatchNorm
+from furiosa.compiler.dfg.passes.fold_affine import FoldAffine
 from furiosa.compiler.dfg.passes.fold_constants import FoldConstants
 from furiosa.compiler.dfg.passes.fuse_requantize import FuseRequantize
 from furiosa.compiler.dfg.passes.hoist_quantize import HoistQuantize
@@ -110,7 +110,7 @@ STAGES: Final = (
             Step(ImportOnnx()),
             Step(BypassIdentity()),
             Step(FoldConstants(dequantize=False)),
-            Step(FoldBatchNorm()),
+            Step(FoldAffine()),
             Step(SinkDequantize()),
             Step(HoistQuantize()),
             Step(AbsorbQdq()),

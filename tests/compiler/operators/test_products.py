@@ -172,3 +172,42 @@ def test_a_product_with_relu_is_one_operation() -> None:
     (product,) = program(made).instructions
     assert (product.opcode, product.low) == (Opcode.MATMUL, -5)
     assert worst(made) <= 1
+
+
+def behind_conv(weights: dict[str, Any], *ops: str) -> onnx.ModelProto:
+    """Conv, then what scales and shifts its channels, which may be negative."""
+    net = Qdq()
+    w = net.stored(8, 4, 3, 3, **{"scale": 0.01, **weights})
+    b = net.constant(net.rng.normal(size=8).astype(np.float32))
+    y = net.node("Conv", net.input(1, 4, 7, 6), w, b)
+    for op in ops:
+        factors = net.rng.uniform(0.5, 2, (8, 1, 1)) * net.rng.choice([-1, 1], (8, 1, 1))
+        if op == "BatchNormalization":
+            var = net.constant(net.rng.uniform(0.5, 2, 8).astype(np.float32))
+            rest = [net.constant(net.rng.normal(size=8).astype(np.float32)) for _ in range(3)]
+            y = net.node(op, y, *rest, var)
+        else:
+            y = net.node(op, y, net.constant(factors.astype(np.float32)))
+    net.quantized(y, 0.2)
+    return last(net)
+
+
+@pytest.mark.parametrize(
+    "ops", [("BatchNormalization",), ("Mul",), ("Add",), ("Mul", "Add"), ("Add", "Mul", "Add")]
+)
+@pytest.mark.parametrize("name", ["symmetric", "by channel"])
+def test_what_scales_and_shifts_channels_goes_into_the_convolution(
+    name: str, ops: tuple[str, ...]
+) -> None:
+    weights = {**WEIGHTS[name][0], "dtype": np.int8}
+    model = behind_conv(weights, *ops)
+    stored = next(t for t in model.graph.initializer if list(t.dims) == [8, 4, 3, 3])
+    data = np.maximum(onnx.numpy_helper.to_array(stored), -127)  # -128 has no negative
+    stored.CopyFrom(onnx.numpy_helper.from_array(data, stored.name))
+    assert opcodes(model) == ["CONV2D"]
+    assert worst(model) <= 1
+
+
+def test_numbers_without_a_negative_are_not_turned() -> None:
+    model = behind_conv({}, "Mul")
+    assert opcodes(model) != ["CONV2D"]
