@@ -3,8 +3,8 @@
 onnxruntime's fast integer kernels take uint8 activations and int8 weights, and their requantisation is
 ours when the scales of source and result are 1 and the weights' scale is the multiplier. So every int8
 buffer is carried as uint8, 128 higher, with zero points and clamps moved along; the bits differ in the
-top one only. ADD is spelled out in float32, because the rounding of the fused QLinearAdd depends on the
-CPU.
+top one only. Other arithmetic is spelled out, one float32 operator for each rounding: what fused operators
+such as QLinearAdd round depends on the CPU.
 """
 
 from collections import Counter

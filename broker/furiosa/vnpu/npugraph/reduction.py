@@ -9,9 +9,7 @@ import numpy as np
 from furiosa.enf import Instruction, Opcode
 from furiosa.vnpu.npugraph.graph import FLOAT, INT32, Array, Graph, Lowering, name
 
-_EXACT: Final = (
-    1 << 24
-)  # whole numbers up to here are float32, whatever the order they are added in
+_EXACT: Final = 1 << 24  # float32 holds whole numbers up to here, so sums of them in any order
 
 
 def _reduce_sum(g: Graph, i: Instruction) -> None:
@@ -29,8 +27,8 @@ def _l2_normalize(g: Graph, i: Instruction) -> None:
 
 def _sum(g: Graph, i: Instruction, power: int) -> str:
     """float32 sums of (stored - zero) ** power over the instruction's axes."""
-    axes = g.parameters(i)
-    count = math.prod(g.shape(i.source0)[axis] for axis in axes)
+    shape, axes = g.shape(i.source0), g.parameters(i).tolist()
+    count = math.prod(shape[axis] for axis in axes)
     small = count * 255**power <= _EXACT
     if small:
         terms = g.real(name(i.source0), i.source0, i.zero0)
@@ -40,16 +38,16 @@ def _sum(g: Graph, i: Instruction, power: int) -> str:
         terms = g.node("Sub", wide, g.constant(zero, "zero"))
     if power == 2:
         terms = g.node("Mul", terms, terms)
-    total = g.node("ReduceSum", terms, g.integers(axes, "axes"), keepdims=1)
+    total = g.reduced("ReduceSum", terms, shape, axes)
     return total if small else g.node("Cast", total, to=FLOAT)
 
 
 def _softmax(g: Graph, i: Instruction) -> None:
     constants, shape = g.program.constants, g.shape(i.out)
-    highest = g.node("ReduceMax", name(i.source0), axes=[i.axis], keepdims=1)
+    highest = g.reduced("ReduceMax", name(i.source0), shape, [i.axis])
     below = g.node("Cast", g.node("Sub", highest, name(i.source0)), to=INT32)
     terms = g.looked_up(constants[i.weights], below, shape)
-    total = g.node("ReduceSum", terms, g.integers([i.axis], "axes"), keepdims=1)
+    total = g.reduced("ReduceSum", terms, shape, [i.axis])
     shares = g.node("Div", terms, total)
     g.clamped(i, "QuantizeLinear", shares, g.factor(i), g.point(i.out, i.zero_out))
 
