@@ -7,10 +7,11 @@ from typing import Any
 import onnx
 import pytest
 
+from furiosa.common.model_limits import MAX_MODEL_BYTES
 from furiosa.compiler import CompilerConfig, CompilerOptions, InvalidModel
 from furiosa.enf.layout import MAGIC
 from furiosa.runtime import FuriosaRuntimeError
-from furiosa.runtime._source import MAX_MODEL_BYTES, enf_of
+from furiosa.runtime._source import enf_of
 from furiosa.tools.compiler.cache import cached
 from support import models
 

@@ -37,7 +37,7 @@ class Run:
             inputs,
             (self.result.name,),
             attributes,
-            tuple(source for item in work for source in item.sources),
+            tuple(dict.fromkeys(source for item in work for source in item.sources)),
         )
 
 

@@ -87,7 +87,7 @@ def _folded(
         conv,
         inputs=(conv.inputs[0], weights[0], name),
         outputs=node.outputs,
-        sources=(*conv.sources, *node.sources),
+        sources=tuple(dict.fromkeys((*conv.sources, *node.sources))),
     )
     return (*weights[1], merged)
 
