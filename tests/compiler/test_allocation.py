@@ -195,7 +195,7 @@ def test_what_cannot_be_cut_small_enough_is_named() -> None:
         ("tiles of v1", 64),
     )
     assert str(caught.value) == (
-        "the tensors need 8384 bytes of SRAM in their smallest tiles and 4096 are there; largest: "
+        "the tensors need 8384 bytes of SRAM and 4096 are there; largest: "
         "'constants of conv2d.v1' (4224 bytes), 'tiles of v0' (4096 bytes), 'tiles of v1' (64 bytes); "
         "lower the batch size or the input size"
     )

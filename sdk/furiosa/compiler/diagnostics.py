@@ -83,11 +83,10 @@ class InvalidNpuId(CompileError):
 
 
 @dataclass(eq=False)
-class OutOfDram(CompileError):
+class OutOfMemory(CompileError):
     """`tensors` are the largest that are needed at once, largest first."""
 
-    code = 7
-    summary = "Out of dram"
+    memory: ClassVar[str]
     needed: int
     available: int
     tensors: tuple[tuple[str, int], ...]
@@ -95,27 +94,23 @@ class OutOfDram(CompileError):
     def __str__(self) -> str:
         largest = ", ".join(f"'{name}' ({size} bytes)" for name, size in self.tensors)
         return (
-            f"the tensors need {self.needed} bytes of DRAM and {self.available} are there; "
+            f"the tensors need {self.needed} bytes of {self.memory} and {self.available} are there; "
             f"largest: {largest}; lower the batch size or the input size"
         )
 
 
-@dataclass(eq=False)
-class OutOfSram(CompileError):
-    """`tensors` are the largest that one step needs at once, largest first."""
+class OutOfDram(OutOfMemory):
+    code = 7
+    summary = "Out of dram"
+    memory = "DRAM"
+
+
+class OutOfSram(OutOfMemory):
+    """Of what one step needs at once, in its smallest tiles."""
 
     code = 8
     summary = "Out of sram"
-    needed: int
-    available: int
-    tensors: tuple[tuple[str, int], ...]
-
-    def __str__(self) -> str:
-        largest = ", ".join(f"'{name}' ({size} bytes)" for name, size in self.tensors)
-        return (
-            f"the tensors need {self.needed} bytes of SRAM in their smallest tiles and "
-            f"{self.available} are there; largest: {largest}; lower the batch size or the input size"
-        )
+    memory = "SRAM"
 
 
 @dataclass(eq=False)

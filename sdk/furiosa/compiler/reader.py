@@ -364,3 +364,27 @@ class Names:
     def result(self) -> str:
         """A declared value, or "" for `-`."""
         return "" if self._read.has("-") else self.define(self._read.declared())
+
+
+def read_graph(
+    read: Reader, names: Names, item: Callable[[int], T]
+) -> tuple[tuple[str, ...], tuple[str, ...], list[T]]:
+    """`{ input* const* item* output* }`, the end of the text: inputs, outputs and items.
+
+    `item` gets the number of the one that it is to read.
+    """
+    inputs: list[str] = []
+    outputs: list[str] = []
+    items: list[T] = []
+    read.expect("{")
+    while not read.has("}"):
+        if read.has("input"):
+            inputs.append(names.define(read.declared()))
+        elif read.has("const"):
+            names.define(read.constant())
+        elif read.has("output"):
+            outputs += names.known((read.name(),))
+        else:
+            items.append(item(len(items)))
+    read.end()
+    return tuple(inputs), tuple(outputs), items

@@ -5,7 +5,7 @@ from typing import Final
 
 from furiosa.compiler.cdfg.ir import Cdfg, HostTask, NpuTask, Operation, Split, Task
 from furiosa.compiler.ldfg.parser import read_host_node, read_npu_node
-from furiosa.compiler.reader import Names, Reader
+from furiosa.compiler.reader import Names, Reader, read_graph
 from furiosa.enf.program import TARGETS
 
 MAX_PES: Final = 8
@@ -18,23 +18,8 @@ def parse_cdfg(source: str) -> Cdfg:
     names = Names(read)
     info = read.heading("cdfg")
     target = read_target(read)
-    read.expect("{")
-    inputs: list[str] = []
-    outputs: list[str] = []
-    tasks: list[Task] = []
-    while not read.has("}"):
-        if read.has("input"):
-            inputs.append(names.define(read.declared()))
-        elif read.has("const"):
-            names.define(read.constant())
-        elif read.has("output"):
-            outputs += names.known((read.name(),))
-        else:
-            tasks.append(_task(read, names, len(tasks)))
-    read.end()
-    return Cdfg(
-        info, target, TARGETS[target], tuple(inputs), tuple(outputs), tuple(tasks), names.values
-    )
+    inputs, outputs, tasks = read_graph(read, names, lambda n: _task(read, names, n))
+    return Cdfg(info, target, TARGETS[target], inputs, outputs, tuple(tasks), names.values)
 
 
 def read_target(read: Reader) -> str:

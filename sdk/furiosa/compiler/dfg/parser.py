@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from furiosa.compiler.dfg.ir import Dfg, Node, Place
-from furiosa.compiler.reader import Names, Reader
+from furiosa.compiler.reader import Names, Reader, read_graph
 
 OPERATOR: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 _PLACE: Final = re.compile(r"npu|host")
@@ -15,21 +15,8 @@ def parse_dfg(source: str) -> Dfg:
     read = Reader(source)
     names = Names(read)
     info = read.heading("dfg")
-    read.expect("{")
-    inputs: list[str] = []
-    outputs: list[str] = []
-    nodes: list[Node] = []
-    while not read.has("}"):
-        if read.has("input"):
-            inputs.append(names.define(read.declared()))
-        elif read.has("const"):
-            names.define(read.constant())
-        elif read.has("output"):
-            outputs += names.known((read.name(),))
-        else:
-            nodes.append(_node(read, names))
-    read.end()
-    return Dfg(info, tuple(inputs), tuple(outputs), nodes, names.values)
+    inputs, outputs, nodes = read_graph(read, names, lambda _: _node(read, names))
+    return Dfg(info, inputs, outputs, nodes, names.values)
 
 
 def _node(read: Reader, names: Names) -> Node:

@@ -15,7 +15,7 @@ from furiosa.compiler.ldfg.ir import (
     NpuSection,
     Section,
 )
-from furiosa.compiler.reader import Names, Reader
+from furiosa.compiler.reader import Names, Reader, read_graph
 from furiosa.enf.isa import Opcode, Window
 
 _OPCODE: Final = re.compile("|".join(sorted((o.name.lower() for o in Opcode), reverse=True)))
@@ -28,21 +28,8 @@ def parse_ldfg(source: str) -> Ldfg:
     read = Reader(source)
     names = Names(read)
     info = read.heading("ldfg")
-    read.expect("{")
-    inputs: list[str] = []
-    outputs: list[str] = []
-    sections: list[Section] = []
-    while not read.has("}"):
-        if read.has("input"):
-            inputs.append(names.define(read.declared()))
-        elif read.has("const"):
-            names.define(read.constant())
-        elif read.has("output"):
-            outputs += names.known((read.name(),))
-        else:
-            sections.append(_section(read, names, len(sections)))
-    read.end()
-    return Ldfg(info, tuple(inputs), tuple(outputs), tuple(sections), names.values)
+    inputs, outputs, sections = read_graph(read, names, lambda n: _section(read, names, n))
+    return Ldfg(info, inputs, outputs, tuple(sections), names.values)
 
 
 def _section(read: Reader, names: Names, index: int) -> Section:
