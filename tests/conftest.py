@@ -1,7 +1,12 @@
 import os
+import signal
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports onnxruntime
 os.environ.setdefault("FC_CACHE_ENABLED", "0")  # no test writes into the cache of whoever runs it
+
+# a shell that starts the tests in the background has Ctrl+C ignored, here and in every child
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from hypothesis import HealthCheck, settings
 

@@ -105,18 +105,11 @@ def test_streams_environment_and_exit_status_are_the_commands_own(
     assert (process.returncode, out, err) == (7, "out --help word\n", "err\n")
 
 
-def heard_again() -> None:
-    """Whoever runs tests in the background has Ctrl+C ignored, and children inherit that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def test_ctrl_c_is_the_commands_own(folder: Path) -> None:
     install(folder, "furiosa-litmus", "trap 'echo caught; exit 9' INT; echo ready; read -r never")
     read, write = os.pipe()
     command = [PYTHON, "-m", "furiosa.cli.furiosa_main", "litmus"]
-    process = subprocess.Popen(
-        command, stdin=read, stdout=subprocess.PIPE, text=True, preexec_fn=heard_again
-    )
+    process = subprocess.Popen(command, stdin=read, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
