@@ -11,6 +11,7 @@ import onnx
 from support.qdq_nets import Qdq
 
 LARGEST: Final = 4000  # elements of a value
+DEEPEST: Final = 256  # products of a sum: of 255 x 255 as many are below 2^24, which float32 holds
 OPSETS: Final = (13, 14, 17, 18, 20, 21)
 Shape = tuple[int, ...]
 
@@ -93,21 +94,24 @@ class RandomGraph:
         """Dequantised, by a node of its own or one that others read too."""
         self.read.add(value.name)
         if value.name not in self._reals or self.chance(0.5):
-            self._reals[value.name] = self.net.dequantized(
-                value.name, value.scale, value.zero, value.dtype
+            self._reals[value.name] = self.net._linear(
+                "DequantizeLinear", value.name, value.scale, value.zero, value.dtype
             )
         return self._reals[value.name]
 
     # values to write
 
-    def input(self, *shape: int) -> None:
-        dtype = self.pick(np.int8, np.uint8)
-        scale, zero = self.scale(self.pick(0.01, 0.05, 0.3)), self.point(dtype)
+    def input(self, *shape: int, like: Stored | None = None) -> Stored:
+        """An input of the graph; with the parameters of another value, or some."""
+        dtype = like.dtype if like else self.pick(np.int8, np.uint8)
+        scale = like.scale if like else self.scale(self.pick(0.01, 0.05, 0.3))
+        zero = like.zero if like else self.point(dtype)
         real = self.net.input(*shape, scale=scale, zero=zero, dtype=dtype)
-        name = self.net.inputs[-1].name
-        self.inputs.add(name)
-        self._reals[name] = real
-        self.values.append(Stored(name, shape, scale, zero, dtype))
+        value = Stored(self.net.inputs[-1].name, shape, scale, zero, dtype)
+        self.inputs.add(value.name)
+        self._reals[value.name] = real
+        self.values.append(value)
+        return value
 
     def store(self, real: str, shape: Shape, reach: float, *, like: Stored | None = None) -> None:
         """Quantise what holds numbers up to `reach`, of which some are cut off; perhaps behind Relu or Clip.
@@ -123,8 +127,11 @@ class RandomGraph:
             self.values.append(Stored(name, tuple(shape), scale, zero, dtype))
 
     def activated(self, real: str, reach: float) -> str:
-        if self.chance(0.5):
-            return self.net.node("Relu", real)
+        """Behind Relu, Clip or both."""
+        if self.chance(0.6):
+            real = self.net.node("Relu", real)
+            if self.chance(0.7):
+                return real
         low, high = sorted(self.rng.uniform(-reach, reach, 2).astype(np.float32))
         bounds = self.pick((low, high), (low,), ("", high))
         given = [b if isinstance(b, str) else self.net.constant(b) for b in bounds]

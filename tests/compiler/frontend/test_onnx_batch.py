@@ -50,6 +50,14 @@ BATCH_REFUSED: dict[str, tuple[Callable[[Net], str], str]] = {
         lambda n: n.node("ReduceMean", "r", ["image"]),
         "node 'r' (ReduceMean): it mixes the entries of a batch",
     ),
+    "tiles of the batch": (
+        lambda n: n.node("Tile", "t", ["image", n.constant("k", np.array([2, 1, 1, 1]))]),
+        "node 't' (Tile): it mixes the entries of a batch",
+    ),
+    "normalisation over the batch": (
+        lambda n: n.node("LpNormalization", "p", ["image"], axis=0),
+        "node 'p' (LpNormalization): it mixes the entries of a batch",
+    ),
     "broadcast over the batch": (
         lambda n: n.node(
             "Add", "a", ["image", n.constant("k", np.zeros((2, 1, 1, 1), np.float32))]
@@ -86,3 +94,22 @@ def test_a_softmax_over_all_dimensions_of_an_inference_grows_by_inferences() -> 
         (4, 192),
         (4, 3, 8, 8),
     ]
+
+
+BATCH_TAKEN: dict[str, Callable[[Net], str]] = {
+    "Abs": lambda n: n.node("Abs", "y", ["image"]),
+    "Celu": lambda n: n.node("Celu", "y", ["image"]),
+    "LpNormalization": lambda n: n.node("LpNormalization", "y", ["image"], axis=1),
+    "Tile": lambda n: n.node("Tile", "y", ["image", n.constant("k", np.array([1, 2, 1, 3]))]),
+    "MatMul, a constant matrix on the left": lambda n: n.node(
+        "MatMul", "y", [n.constant("k", np.ones((5, 8), np.float32)), "image"]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BATCH_TAKEN)
+def test_what_keeps_inferences_apart_grows(name: str) -> None:
+    n = net()
+    model = n.model(BATCH_TAKEN[name](n))
+    one, four = (imported(model, batch).values["y:0"].shape for batch in (1, 4))
+    assert four == (4, *one[1:])

@@ -74,18 +74,13 @@ CASES: dict[str, tuple[Draw, list[str]]] = {
 }
 
 
-def batches(name: str) -> list[int]:
-    """Frontends refuse to guess what a Tile does to a batch."""
-    return [1] if name == "tile" else [1, 4]
-
-
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 @pytest.mark.parametrize("name", CASES)
 def test_movement(name: str, dtype: str) -> None:
     draw, expected = CASES[name]
     net = Net(dtype)
     net.output(draw(net, net.input(1, 4, 6, 5)))
-    assert compiled(net, batches=batches(name)) == expected
+    assert compiled(net, batches=[1, 4]) == expected
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -94,7 +89,7 @@ def test_movement_of_real_numbers_between_operators_of_the_npu(name: str) -> Non
     draw, expected = CASES[name]
     net = Net()
     net.output(draw(net, net.real(1, 4, 6, 5)))
-    assert compiled(net, batches=batches(name)) == ["QUANTIZE", *expected]
+    assert compiled(net, batches=[1, 4]) == ["QUANTIZE", *expected]
 
 
 def test_expand() -> None:

@@ -87,14 +87,18 @@ def _gemm(use: Use) -> bool:
 
 
 def _matmul(use: Use) -> bool:
-    if len(use.ranks) == 2:
-        return _always(use) and use.rank > 2
-    return 0 in use.ranks and use.rank > 1
+    """A stack of matrices, or rows on the left of a constant."""
+    return _always(use) and use.rank > (1 if list(use.ranks) == [0] else 2)
+
+
+def _tile(use: Use) -> bool:
+    times = use.constant(1)
+    return list(use.ranks) == [0] and times is not None and times.ravel()[:1].tolist() == [1]
 
 
 _ALWAYS: Final = """
-    Abs Add AveragePool BatchNormalization Cast Ceil Clip Conv ConvTranspose Cos DepthToSpace Div Dropout
-    Elu Equal Erf Exp Expand Flatten Floor Gelu GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual
+    Abs Add AveragePool BatchNormalization Cast Ceil Celu Clip Conv ConvTranspose Cos DepthToSpace Div
+    Dropout Elu Equal Erf Exp Expand Flatten Floor Gelu GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual
     HardSigmoid HardSwish Identity InstanceNormalization LRN LeakyRelu Less LessOrEqual Log Max MaxPool
     Mean Min Mish Mul Neg Not PRelu Pow Reciprocal Relu Reshape Resize Round Selu Sigmoid Sign Sin
     Softplus Softsign SpaceToDepth Sqrt Squeeze Sub Sum Tan Tanh ThresholdedRelu Unsqueeze Where
@@ -123,12 +127,14 @@ CONDITIONS: Final[Mapping[str, Condition]] = {
     "Gemm": _gemm,
     "LayerNormalization": _axis(-1),
     "LogSoftmax": _axis(-1),
+    "LpNormalization": _axis(-1),
     "MatMul": _matmul,
     "Pad": _pad,
     "QuantizeLinear": _linear,
     "Slice": _slice,
     "Softmax": _axis(-1),
     "Split": _axis(0),
+    "Tile": _tile,
     "Transpose": _transpose,
 }
 
