@@ -29,7 +29,7 @@ def _terms(g: Graph, i: Instruction) -> tuple[str, str]:
 def _table(g: Graph, i: Instruction) -> None:
     """The carried value is the index: it is uint8, and its least stands for the type's least."""
     entries = g.carried(i.out, g.program.constants[i.weights])
-    lines = two_lines(entries) if entries.ndim == 1 else None
+    lines = g.once(("lines", i.weights), lambda: two_lines(entries)) if entries.ndim == 1 else None
     if lines:
         g.within(
             i,
@@ -49,8 +49,12 @@ def _table(g: Graph, i: Instruction) -> None:
     if entries.ndim == 2:
         rows = np.arange(0, entries.size, 256, dtype=np.int32)
         sizes = [-1 if axis == i.axis else 1 for axis in range(len(shape))]
-        index = g.node("Add", index, g.constant(rows.reshape(sizes), "rows"))
-    g.made(i, "Identity", g.looked_up(entries.reshape(-1), index, shape))
+        offsets = g.once(
+            ("rows", *np.shape(rows), *sizes), lambda: g.constant(rows.reshape(sizes), "rows")
+        )
+        index = g.node("Add", index, offsets)
+    table = g.held(i.weights, "table", lambda data: g.carried(i.out, data).reshape(-1))
+    g.made(i, "Identity", g.looked_up(table, index, shape))
 
 
 def _quantize(g: Graph, i: Instruction) -> None:

@@ -1,7 +1,7 @@
 """The graph under construction: an ONNX builder that knows how the buffers of a program are carried."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from furiosa.enf import Instruction, Program
 from furiosa.enf.onnxgraph import GraphBuilder
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 FLIP: Final = 128  # int8 value + 128 = its bits with the top bit flipped, read as uint8
 FLOAT, INT32 = 1, 6  # ONNX's numbers of the types
 _FULL: Final = (0, 255)
@@ -40,6 +41,7 @@ class Graph:
         )  # the first whose reductions all take axes alike
         self._joined = joined
         self._parts: dict[int, list[str]] = {}
+        self._made: dict[Hashable, Any] = {}
         self.one = self.scale(1.0)
 
     # the frame
@@ -72,6 +74,21 @@ class Graph:
 
     def constant(self, array: Array, hint: str) -> str:
         return self._builder.constant(array, hint)
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, made when first asked for.
+
+        For everything as large as a constant, which any number of instructions may name.
+        """
+        if key not in self._made:
+            self._made[key] = make()
+        found: T = self._made[key]
+        return found
+
+    def held(self, index: int, what: str, form: Callable[[Array], Array] | None = None) -> str:
+        """A constant of the program, in the one form that `what` stands for."""
+        data = self.program.constants[index]
+        return self.once((what, index), lambda: self.constant(form(data) if form else data, what))
 
     def integers(self, values: Sequence[int] | Array, hint: str = "integers") -> str:
         return self.constant(np.array(values, np.int64), hint)
@@ -141,13 +158,13 @@ class Graph:
             return self.node("Reshape", result, self.integers(sizes, "shape"))
         return self.node(op, value, self.integers(axes, "axes"))
 
-    def looked_up(self, entries: Array, indices: str, shape: Sequence[int]) -> str:
+    def looked_up(self, entries: str, indices: str, shape: Sequence[int]) -> str:
         """entries[indices] of `shape`, for entries of one axis and int32 indices.
 
         Not Gather, which copies element by element and takes nine times as long.
         """
         flat = self.node("Reshape", indices, self.integers([-1], "flat"))
-        found = self.node("GatherElements", self.constant(entries, "table"), flat)
+        found = self.node("GatherElements", entries, flat)
         return self.node("Reshape", found, self.integers(shape, "shape"))
 
     def concatenated(self, i: Instruction) -> None:

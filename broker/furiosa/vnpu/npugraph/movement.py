@@ -13,7 +13,7 @@ _SHORT: Final = 16  # elements: Gather copies shorter runs slower than two trans
 
 
 def _load(g: Graph, i: Instruction) -> None:
-    g.made(i, "Identity", g.constant(g.carried(i.out, g.program.constants[i.weights]), "loaded"))
+    g.made(i, "Identity", g.held(i.weights, "loaded", lambda data: g.carried(i.out, data)))
 
 
 def _reshape(g: Graph, i: Instruction) -> None:
@@ -47,7 +47,8 @@ def _expand(g: Graph, i: Instruction) -> None:
 
 
 def _gather(g: Graph, i: Instruction) -> None:
-    shape, indices = g.shape(i.source0), g.integers(g.parameters(i), "indices")
+    shape = g.shape(i.source0)
+    indices = g.held(i.parameters, "indices", lambda data: data.astype(np.int64))
     if math.prod(shape[i.axis + 1 :]) >= _SHORT:
         g.made(i, "Gather", name(i.source0), indices, axis=i.axis)
         return

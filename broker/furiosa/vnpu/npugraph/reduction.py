@@ -1,7 +1,7 @@
 """Many elements become one, or are weighed against each other. Every sum is exact."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -43,10 +43,10 @@ def _sum(g: Graph, i: Instruction, power: int) -> str:
 
 
 def _softmax(g: Graph, i: Instruction) -> None:
-    constants, shape = g.program.constants, g.shape(i.out)
+    shape = g.shape(i.out)
     highest = g.reduced("ReduceMax", name(i.source0), shape, [i.axis])
     below = g.node("Cast", g.node("Sub", highest, name(i.source0)), to=INT32)
-    terms = g.looked_up(constants[i.weights], below, shape)
+    terms = g.looked_up(g.held(i.weights, "table"), below, shape)
     total = g.reduced("ReduceSum", terms, shape, [i.axis])
     shares = g.node("Div", terms, total)
     g.clamped(i, "QuantizeLinear", shares, g.factor(i), g.point(i.out, i.zero_out))
@@ -71,23 +71,34 @@ def _matmul(g: Graph, i: Instruction) -> None:
 def _resize_linear(g: Graph, i: Instruction) -> None:
     """Channels last, so that elements are gathered in long runs."""
     height, width = g.shape(i.out)[2:]
-    upper, lower, left, right = np.split(g.parameters(i), np.cumsum([height, height, width]))
-    factors = g.program.constants[i.multiplier]
-    down, across = factors[:height], factors[height : height + width]
     images = g.node("Transpose", name(i.source0), perm=[0, 2, 3, 1])
     real = g.real(images, i.source0, i.zero0)
-    rows = _between(g, real, upper, lower, down.reshape(-1, 1, 1), axis=1)
-    both = _between(g, rows, left, right, across.reshape(-1, 1), axis=2)
-    scaled = g.node("Mul", both, g.scale(factors[-1]))
+    rows = _between(g, i, real, 0, height, axis=1)
+    both = _between(g, i, rows, height, width, axis=2)
+    scaled = g.node("Mul", both, g.scale(g.program.constants[i.multiplier][-1].item()))
     g.stored(i, g.node("Transpose", scaled, perm=[0, 3, 1, 2]))
 
 
-def _between(g: Graph, real: str, first: Array, second: Array, weight: Array, axis: int) -> str:
-    terms = []
-    for indices, share in ((first, np.float32(1) - weight), (second, weight)):
-        taken = g.node("Gather", real, g.integers(indices, "indices"), axis=axis)
-        terms.append(g.node("Mul", taken, g.constant(share, "share")))
+def _between(g: Graph, i: Instruction, real: str, before: int, size: int, axis: int) -> str:
+    """`size` places on an axis, each between two, for which the constants hold `before` on other axes."""
+    first, second = (
+        g.held(i.parameters, f"indices_{start}_{size}", _part(start, size, np.int64))
+        for start in (2 * before, 2 * before + size)
+    )
+    part, sizes = _part(before, size, np.float32), (size,) + (1,) * (3 - axis)
+    near = g.held(
+        i.multiplier, f"near_{before}_{size}", lambda data: (1 - part(data)).reshape(sizes)
+    )
+    far = g.held(i.multiplier, f"far_{before}_{size}", lambda data: part(data).reshape(sizes))
+    terms = [
+        g.node("Mul", g.node("Gather", real, indices, axis=axis), share)
+        for indices, share in ((first, near), (second, far))
+    ]
     return g.node("Add", *terms)
+
+
+def _part(start: int, size: int, dtype: type) -> Callable[[Array], Array]:
+    return lambda data: data[start : start + size].astype(dtype)
 
 
 LOWERINGS: Final[Mapping[Opcode, Lowering]] = {

@@ -1,12 +1,13 @@
 """Convolutions and pooling."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 
 from furiosa.enf import Instruction, Opcode, Window
-from furiosa.vnpu.npugraph.graph import FLIP, Graph, Lowering, name
+from furiosa.vnpu.npugraph.graph import FLIP, Array, Graph, Lowering, name
 
 
 def _geometry(w: Window) -> dict[str, Any]:
@@ -20,25 +21,27 @@ def _geometry(w: Window) -> dict[str, Any]:
 
 def _convolution(g: Graph, i: Instruction) -> None:
     """QLinearConv's factor is `1 * multiplier / 1`: the multiplier itself."""
-    constants = g.program.constants
-    weights, shift = constants[i.weights], np.array(i.zero1, np.int8)
-    if g.wide_weights:
-        weights, shift = weights.view(np.uint8) ^ np.uint8(FLIP), np.array(i.zero1 + FLIP, np.uint8)
+    results = g.shape(i.out)[1]
+    shift = np.uint8(i.zero1 + FLIP) if g.wide_weights else np.int8(i.zero1)
     g.clamped(
         i,
         "QLinearConv",
         name(i.source0),
         g.one,
         g.point(i.source0, i.zero0),
-        g.constant(weights, "weights"),
-        g.constant(constants[i.multiplier], "multiplier"),
-        g.constant(np.broadcast_to(shift, weights.shape[:1]), "shift"),
+        g.held(i.weights, "weights", _widened if g.wide_weights else None),
+        g.held(i.multiplier, "multiplier"),
+        g.once(("shift", i.zero1, results), lambda: g.constant(np.full(results, shift), "shift")),
         g.one,
         g.point(i.out, i.zero_out),
-        g.constant(constants[i.bias], "bias"),
+        g.held(i.bias, "bias"),
         **_geometry(i.window),
         group=i.window.group,
     )
+
+
+def _widened(weights: Array) -> Array:
+    return weights.view(np.uint8) ^ np.uint8(FLIP)
 
 
 def _max_pool(g: Graph, i: Instruction) -> None:
@@ -50,11 +53,20 @@ def _average_pool(g: Graph, i: Instruction) -> None:
 
     The multiplier has two axes, which keeps it from being multiplied into the weights.
     """
-    channels = g.shape(i.source0)[1]
-    ones = g.constant(np.ones((channels, 1, *i.window.kernel), np.float32), "ones")
-    centred = g.real(name(i.source0), i.source0, i.zero0)
-    sums = g.node("Conv", centred, ones, **_geometry(i.window), group=channels)
-    factors = g.constant(g.program.constants[i.multiplier], "multiplier")
+    channels, kernel = g.shape(i.source0)[1], i.window.kernel
+    sums = g.real(name(i.source0), i.source0, i.zero0)
+    # with a large kernel over much padding, ones for every channel would be more than anything else
+    group = channels if math.prod(kernel) <= math.prod(g.shape(i.source0)[2:]) else 1
+    ones = g.once(
+        ("ones", group, kernel),
+        lambda: g.constant(np.ones((group, 1, *kernel), np.float32), "ones"),
+    )
+    if group < channels:
+        sums = g.node("Reshape", sums, g.integers([-1, 1, *g.shape(i.source0)[2:]], "images"))
+    sums = g.node("Conv", sums, ones, **_geometry(i.window), group=group)
+    if group < channels:
+        sums = g.node("Reshape", sums, g.integers(g.shape(i.out), "shape"))
+    factors = g.held(i.multiplier, "multiplier")
     g.stored(i, g.node("Mul", sums, factors))
 
 
