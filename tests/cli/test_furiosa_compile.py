@@ -77,7 +77,7 @@ def test_genetic_parameters_are_read(option: str, source: str) -> None:
         ),
         (
             ["model.onnx", "-ga", "population_size=many"],
-            "genetic optimization: 'population_size': expected an int of at least 1, found 'many'",
+            "genetic optimization: 'population_size': expected an int from 1 to 1099511627776, found 'many'",
         ),
     ],
 )

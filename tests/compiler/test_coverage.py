@@ -286,7 +286,7 @@ CONDITIONS: list[tuple[Dfg, str | None]] = [
     (one("NonZero", "float32", "float32"), "the NPU has no NonZero"),
     (
         one("Erf", "float32", "float32"),
-        "its operands and its result are not of 8 bits in a form that the NPU takes",
+        "it is in float, not between 8-bit tensors in a form that the NPU takes",
     ),
     (of_constant(), "it reads nothing but constants"),
 ]

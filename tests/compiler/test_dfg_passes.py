@@ -11,6 +11,7 @@ from furiosa.compiler.dfg.passes.bypass_identity import BypassIdentity
 from furiosa.compiler.dfg.passes.fold_affine import FoldAffine
 from furiosa.compiler.dfg.passes.fold_constants import FoldConstants
 from furiosa.compiler.dfg.passes.hoist_quantize import HoistQuantize
+from furiosa.compiler.dfg.passes.merge_quantize import MergeQuantize
 from furiosa.compiler.dfg.passes.remove_dead import RemoveDead
 from furiosa.compiler.dfg.passes.sink_dequantize import SinkDequantize
 from furiosa.compiler.dfg.passes.split import Split
@@ -30,6 +31,24 @@ def test_identity_is_bypassed_but_for_outputs() -> None:
         BypassIdentity(),
         s.done(s.node("Relu", [i], "r", S), s.node("Identity", [i], "o", S)),
     )
+
+
+def test_equal_quantizes_of_one_value_become_one() -> None:
+    s = Sketch()
+    x = s.input("x", S)
+    a, b, other, out = (
+        s.node("Quantize", [x], name, S, "int8", q(scale))
+        for name, scale in (("a", 0.5), ("b", 0.5), ("other", 0.25), ("out", 0.5))
+    )
+    reals = [s.node("Dequantize", [name], f"{name}.real", S) for name in (a, b, other)]
+    graph = changed(MergeQuantize(), s.done(*reals, out))
+    assert [(node.op, node.inputs, node.outputs) for node in graph.nodes[:4]] == [
+        ("Quantize", ("x",), ("a",)),
+        ("Identity", ("a",), ("b",)),
+        ("Quantize", ("x",), ("other",)),
+        ("Identity", ("a",), ("out",)),
+    ]
+    unchanged(MergeQuantize(), graph)
 
 
 def test_dead_nodes_and_constants_go_and_inputs_stay() -> None:

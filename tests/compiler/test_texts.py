@@ -7,6 +7,7 @@ from io import StringIO
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from furiosa.compiler import CompileError, CompilerOptions, InvalidFormat, PrintProgress, compile
 from furiosa.compiler.diagnostics import InvalidConfig, InvalidModel
@@ -60,6 +61,34 @@ def test_a_text_compiles_on_to_the_same_program(name: str, ir: str, target: str)
 def test_a_text_parses_back_to_itself(ir: str) -> None:
     source = text_of(many_operators(), ir)
     assert text_of(source, ir) == source
+
+
+@pytest.mark.parametrize("ir", TEXTS)
+def test_names_that_are_words_of_the_grammar_parse_back(ir: str) -> None:
+    words = ["nothing", "from", "output", "data", "-", "->", "pe0", "ends:", "0", "inf", "a+b"]
+    model = models.quantized(models.residual_cnn(), np.int8)
+    for first in range(len(words)):
+        for index, node in enumerate(model.graph.node):
+            node.name = words[(first + index) % len(words)] + "." * (index // len(words))
+        source = text_of(model.SerializeToString(), ir)
+        assert text_of(source, ir) == source
+        assert text_of(source, "enf") == text_of(model.SerializeToString(), "enf")
+
+
+@pytest.mark.parametrize("ir", TEXTS)
+def test_every_nan_parses_back_to_its_bits(ir: str) -> None:
+    nans = np.array([0x7FC00001, 0xFFC00000, 0x7FC00000], np.uint32).view(np.float32)
+    nodes = [
+        helper.make_node("Sin", ["x"], ["s"], name="sin"),
+        helper.make_node("Add", ["s", "c"], ["y"], name="add"),
+    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in "xy"]
+    constants = [numpy_helper.from_array(nans, "c")]
+    graph = helper.make_graph(nodes, "nans", ports[:1], ports[1:], constants)
+    opset = helper.make_opsetid("", 13)
+    model = helper.make_model(graph, opset_imports=[opset]).SerializeToString()
+    assert nans.tobytes() in text_of(model, "enf")
+    assert text_of(text_of(model, ir), "enf") == text_of(model, "enf")
 
 
 @pytest.mark.parametrize("ir", TEXTS[1:])

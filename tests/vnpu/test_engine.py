@@ -5,14 +5,15 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 
 from furiosa.common.errors import InvalidProgram
 from furiosa.common.tensor import DType
-from furiosa.enf import Opcode, Program, Space, Window
+from furiosa.enf import NpuSection, Opcode, Program, Space, Window
 from furiosa.enf.onnxgraph import GraphBuilder
-from furiosa.vnpu import Engine, ExecutionFailed, Interpreter
+from furiosa.vnpu import Engine, ExecutionFailed, Interpreter, npugraph
 from support.agreement import agree
 from support.programs import Draft, a_program, inputs_for
 
@@ -196,6 +197,59 @@ def test_results_nobody_reads_cost_nothing() -> None:
     agree(program, x0)
     outputs = [np.empty((1, 2, 4, 4), np.int8)]
     assert Engine(program).bind(x0, outputs).execute().tensor_ns == 0
+
+
+def test_a_constant_is_in_a_graph_once_however_many_instructions_name_it() -> None:
+    draft = Draft()
+    x = draft.input(I8, (1, 64, 1, 1))
+    constants = {
+        "weights": draft.constant(np.full((64, 64, 1, 1), 3), I8),
+        "bias": draft.constant(np.zeros(64), DType.INT32),
+        "multiplier": draft.constant(np.full(64, 0.01), F32),
+    }
+    tables = draft.constant(np.tile(np.arange(256) % 100, (64, 1)), I8)
+    order = draft.constant(np.arange(64)[::-1], DType.INT32)
+    for _ in range(50):
+        for opcode, fields in (
+            (Opcode.CONV2D, {**constants, "low": -128, "high": 127}),
+            (Opcode.TABLE, {"weights": tables, "axis": 1}),
+            (Opcode.GATHER, {"parameters": order, "axis": 1}),
+        ):
+            x = draft.emit(opcode, draft.buffer(I8, (1, 64, 1, 1)), x, **fields)
+    loaded = draft.constant(np.ones((1, 64, 1, 1)), I8)
+    ones = draft.constant([1.0, 1.0], F32)
+    for _ in range(50):
+        y = draft.emit(Opcode.LOAD, draft.buffer(I8, (1, 64, 1, 1)), weights=loaded)
+        out = draft.buffer(I8, (1, 64, 1, 1))
+        x = draft.emit(Opcode.ADD, out, x, source1=y, multiplier=ones, low=-128, high=127)
+    draft.output(x)
+    program = draft.finish()
+    agree(program, inputs_for(program, np.random.default_rng(5)))
+    (section,) = program.sections
+    assert isinstance(section, NpuSection)
+    last = npugraph.last_readers(program)
+    graph = npugraph.lower(program, 0, section, last, wide_weights=True)
+    tensors = onnx.load_from_string(graph.model).graph.initializer
+    large = [tensor.name for tensor in tensors if len(tensor.raw_data) >= 64]
+    assert len(large) == 8  # weights, their zero points, bias, factors, tables, rows, order, loaded
+
+
+def test_an_average_of_padding_mostly_is_small() -> None:
+    draft = Draft()
+    x = draft.input(I8, (2, 30, 3, 2))
+    y = draft.buffer(I8, (2, 30, 4, 3))
+    factors = draft.constant(np.linspace(0.01, 0.3, 12).reshape(4, 3), F32)
+    window = Window((100, 90), pads=(51, 46, 49, 44))
+    draft.emit(
+        Opcode.AVERAGE_POOL2D, y, x, multiplier=factors, zero0=5, low=-128, high=127, window=window
+    )
+    draft.output(y)
+    program = draft.finish()
+    agree(program, inputs_for(program, np.random.default_rng(5)))
+    (section,) = program.sections
+    assert isinstance(section, NpuSection)
+    graph = npugraph.lower(program, 0, section, npugraph.last_readers(program), wide_weights=False)
+    assert len(graph.model) < 2 * 4 * 100 * 90
 
 
 FORKED = """

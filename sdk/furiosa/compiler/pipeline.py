@@ -16,6 +16,7 @@ from furiosa.compiler.dfg.passes.fold_affine import FoldAffine
 from furiosa.compiler.dfg.passes.fold_constants import FoldConstants
 from furiosa.compiler.dfg.passes.fuse_requantize import FuseRequantize
 from furiosa.compiler.dfg.passes.hoist_quantize import HoistQuantize
+from furiosa.compiler.dfg.passes.merge_quantize import MergeQuantize
 from furiosa.compiler.dfg.passes.permute_inputs import PermuteInputs
 from furiosa.compiler.dfg.passes.remove_dead import RemoveDead
 from furiosa.compiler.dfg.passes.remove_lower import RemoveLower
@@ -108,6 +109,7 @@ STAGES: Final = (
         "dfg",
         (
             Step(ImportOnnx()),
+            Step(MergeQuantize()),
             Step(BypassIdentity()),
             Step(FoldConstants(dequantize=False)),
             Step(FoldAffine()),

@@ -24,7 +24,8 @@ from furiosa.compiler.value import (
 
 PLAIN: Final = re.compile(r"[A-Za-z0-9_./:\-]*[A-Za-z0-9_./\-]", re.ASCII)
 _SHOWN: Final = 4  # scales printed before the rest becomes a digest
-_LISTED: Final = 8  # elements of an array that are printed; of more, a digest
+_NOTHING: Final = "nothing"
+_LISTED: Final = 8  # elements of an array that are printed at most; of more, a digest
 
 
 def name(text: str) -> str:
@@ -44,7 +45,10 @@ def origin(name: str, sources: Sequence[str]) -> str:
     """`; conv`, or `; conv from conv+relu` when a node stands for others than one of its own name."""
     if tuple(sources) == (name,):
         return f"; {word(name)}"
-    return f"; {word(name)} from {'+'.join(map(word, sources)) or 'nothing'}"
+    written = (
+        json.dumps(source) if source.startswith(_NOTHING) else word(source) for source in sources
+    )
+    return f"; {word(name)} from {'+'.join(written) or _NOTHING}"
 
 
 def number(value: float) -> str:
@@ -73,11 +77,15 @@ def quantization(params: QuantParams) -> str:
 
 
 def array(data: Array) -> str:
-    """Up to eight elements in full, more as a digest."""
-    if data.size <= _LISTED:
+    """Up to eight elements in full; more, and NaN, of which there are many, as a digest."""
+    if _is_listed(data):
         shown = number if data.dtype == np.float32 else str
         return "[" + ", ".join(shown(item) for item in data.ravel().tolist()) + "]"
     return f"#{digest(data.tobytes())}"
+
+
+def _is_listed(data: Array) -> bool:
+    return data.size <= _LISTED and not (data.dtype.kind == "f" and np.isnan(data).any())
 
 
 def held(values: Iterable[Value]) -> Iterator[Array]:
@@ -97,7 +105,7 @@ def with_data(printed: str, arrays: Iterable[Array]) -> str:
     """A text with the data that it names by digests, one line each, in the order given."""
     lines: dict[str, str] = {}
     for data in arrays:
-        if data.size > _LISTED and (key := digest(raw := data.tobytes())) not in lines:
+        if not _is_listed(data) and (key := digest(raw := data.tobytes())) not in lines:
             lines[key] = f"data #{key} = {base64.b64encode(raw).decode()}\n"
     return printed + "".join(lines.values())
 

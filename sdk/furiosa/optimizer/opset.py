@@ -30,7 +30,8 @@ def convert(model: ModelProto, version: int) -> ModelProto:
     except (RuntimeError, version_converter.ConvertError) as error:
         reason = str(error).rpartition("failed: ")[2]  # without a place in onnx's sources
         raise NotImplementedError(
-            f"the model cannot be converted from opset {found} to {version}: {reason}"
+            f"the model cannot be converted from opset {found} to {version}: {reason}; "
+            f"export it with opset {version}"
         ) from error
     for node in model.graph.node:
         if node.domain == _HELD_DOMAIN:

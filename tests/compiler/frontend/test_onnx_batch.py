@@ -64,6 +64,25 @@ BATCH_REFUSED: dict[str, tuple[Callable[[Net], str], str]] = {
         ),
         "node 'a' (Add): its result 'a:0' has shape [2, 3, 8, 8] for one inference and [2, 3, 8, 8]",
     ),
+    "interpolation between inferences": (
+        lambda n: n.node(
+            "Resize",
+            "r",
+            ["image", "", n.constant("k", np.array([2, 1, 1, 1], np.float32))],
+            mode="linear",
+        ),
+        "node 'r' (Resize): it mixes the entries of a batch",
+    ),
+    "a result of constants": (
+        lambda n: n.node("Identity", "i", [n.constant("k", np.zeros((4, 3), np.float32))]),
+        "output 'i:0' is the same for every inference; compile it with batch size 1",
+    ),
+    "constants joined to what grows": (
+        lambda n: n.node(
+            "Concat", "c", ["image", n.constant("k", np.zeros((1, 1, 8, 8), np.float32))], axis=1
+        ),
+        "node 'c' (Concat): in a batch of 2 its shapes do not fit together",
+    ),
 }
 
 
@@ -101,6 +120,20 @@ BATCH_TAKEN: dict[str, Callable[[Net], str]] = {
     "Celu": lambda n: n.node("Celu", "y", ["image"]),
     "LpNormalization": lambda n: n.node("LpNormalization", "y", ["image"], axis=1),
     "Tile": lambda n: n.node("Tile", "y", ["image", n.constant("k", np.array([1, 2, 1, 3]))]),
+    "Gather, from a constant table": lambda n: n.node(
+        "Gather",
+        "y",
+        [
+            n.constant("k", np.zeros((100, 5), np.float32)),
+            n.node("Cast", "i", ["image"], to=onnx.TensorProto.INT64),
+        ],
+    ),
+    "Reshape, to integers of a Constant": lambda n: n.node(
+        "Reshape", "y", ["image", n.node("Constant", "k", [], value_ints=[1, 3, 64])]
+    ),
+    "Resize, to sizes": lambda n: n.node(
+        "Resize", "y", ["image", "", "", n.constant("k", np.array([1, 3, 16, 16]))]
+    ),
     "MatMul, a constant matrix on the left": lambda n: n.node(
         "MatMul", "y", [n.constant("k", np.ones((5, 8), np.float32)), "image"]
     ),
@@ -113,3 +146,10 @@ def test_what_keeps_inferences_apart_grows(name: str) -> None:
     model = n.model(BATCH_TAKEN[name](n))
     one, four = (imported(model, batch).values["y:0"].shape for batch in (1, 4))
     assert four == (4, *one[1:])
+
+
+def test_sizes_of_some_axes_do_not_grow() -> None:
+    n = Net((1, 3, 8, 8), opset=18)
+    sizes = n.constant("k", np.array([16, 16]))
+    model = n.model(n.node("Resize", "y", ["image", "", "", sizes], axes=[2, 3]))
+    assert imported(model, batch=4).values["y:0"].shape == (4, 3, 16, 16)

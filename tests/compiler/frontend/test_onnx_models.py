@@ -114,12 +114,26 @@ def with_a_window_in_the_padding() -> onnx.ModelProto:
     return n.model(n.node("MaxPool", "pool", ["image"], ceil_mode=1, **window))
 
 
+def with_computed_shape() -> onnx.ModelProto:
+    n = net()
+    real = n.node("Cast", "real", [n.node("Shape", "shape", ["image"])], to=TensorProto.FLOAT)
+    whole = n.node("Cast", "whole", [real], to=TensorProto.INT64)
+    return n.model(n.node("Reshape", "same", [n.node("Neg", "neg", ["image"]), whole]))
+
+
 REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "dynamic dimension": (
         dynamic,
         (
             "the static shape of tensor 'image' contains an unsupported dimension value: N; "
             "give every input a static shape, e.g. with furiosa.optimizer.optimize_model"
+        ),
+    ),
+    "computed shape": (
+        with_computed_shape,
+        (
+            "node 'same' (Reshape): the shape of 'same:0' is unknown; let "
+            "furiosa.optimizer.optimize_model compute the shapes of the model"
         ),
     ),
     "unknown domain": (
@@ -231,3 +245,12 @@ def test_made_up_names_do_not_meet_given_ones() -> None:
     model = models.residual_cnn()
     model.graph.node[0].name, model.graph.node[1].name = "Relu_1", ""
     assert [node.name for node in imported(model).nodes[:2]] == ["Relu_1", "Relu_1'"]
+
+
+@pytest.mark.parametrize("field", ["type", "shape"])
+def test_types_of_outputs_need_not_be_declared(field: str) -> None:
+    model = small()
+    declared = model.graph.output[0]
+    (declared if field == "type" else declared.type.tensor_type).ClearField(field)
+    for batch in (1, 4):
+        assert imported(model, batch).values["relu:0"].shape == (batch, 3, 8, 8)

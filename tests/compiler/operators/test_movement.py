@@ -27,6 +27,13 @@ def pad(pads: Any, mode: str = "constant", value: float | None = None) -> Draw:
     return draw
 
 
+def pad_with_stored(net: Net, x: str) -> str:
+    """As quantisers write it that store every constant in 8 bits."""
+    parts = (net.constant(-7, "int8"), net.constant(0.3, "float32"), net.constant(2, "int8"))
+    value = net.node("DequantizeLinear", list(parts))
+    return net.node("Pad", [x, net.constant([0, 0, 1, 1, 0, 0, 1, 1]), value])
+
+
 def gather(indices: Any, axis: int) -> Draw:
     return lambda net, x: net.node("Gather", [x, net.constant(indices)], axis=axis)
 
@@ -50,6 +57,7 @@ CASES: dict[str, tuple[Draw, list[str]]] = {
     "pad": (pad([0, 0, 1, 2, 0, 1, 0, 3]), ["PAD"]),
     "pad with a number": (pad([0, 0, 1, 1, 0, 0, 1, 1], value=2.0), ["PAD"]),
     "pad with what must be rounded": (pad([0, 0, 1, 1, 0, 0, 1, 1], value=1.3), ["PAD"]),
+    "pad with a stored number": (pad_with_stored, ["PAD"]),
     "pad of less than nothing": (pad([0, -1, 2, 0, 0, 0, -1, 0]), ["SLICE", "PAD"]),
     "crop by padding": (pad([0, 0, -1, 0, 0, 0, -1, -2]), ["SLICE"]),
     "pad by edges": (pad([0, 0, 1, 2, 0, 0, 3, 0], "edge"), ["GATHER", "GATHER"]),

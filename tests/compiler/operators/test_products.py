@@ -211,3 +211,12 @@ def test_what_scales_and_shifts_channels_goes_into_the_convolution(
 def test_numbers_without_a_negative_are_not_turned() -> None:
     model = behind_conv({}, "Mul")
     assert opcodes(model) != ["CONV2D"]
+
+
+def test_a_product_that_each_reader_quantises_for_itself_is_one_operation() -> None:
+    net = Qdq()
+    x = net.node("Conv", net.input(1, 4, 6, 6), net.stored(8, 4, 1, 1))
+    left, right = (net.node(op, net.rounded(x)) for op in ("Abs", "Neg"))
+    made = net.model(net.quantized(net.node("Add", net.rounded(left), net.rounded(right))))
+    assert worst(made) <= 1
+    assert opcodes(made).count("CONV2D") == 1

@@ -374,3 +374,20 @@ def test_two_thousand_buffers_are_drawn(page: Page, tmp_path: Path) -> None:
     assert page.value("document.querySelectorAll('#tensors tbody tr').length") == 200
     press(page, f"Show all {len(plan.buffers):,}")
     assert page.value("document.querySelectorAll('#tensors tbody tr').length") == len(plan.buffers)
+
+
+def test_outlines_hide_no_buffer(page: Page, plan: Gir, tmp_path: Path) -> None:
+    show(page, plan, tmp_path)
+    assert outlines(page, "> 30") not in ([], ["none"])
+    press(page, "capacity")
+    assert outlines(page, "< 4") == ["none"]
+
+
+def outlines(page: Page, height: str) -> list[str]:
+    """The colours around the buffers that are drawn so high."""
+    found: list[str] = page.value(
+        f"""[...new Set([...document.querySelectorAll("rect.buffer:not(.alias)")]
+        .filter((r) => r.getBoundingClientRect().height {height})
+        .map((r) => getComputedStyle(r).stroke))]"""
+    )
+    return found

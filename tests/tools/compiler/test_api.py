@@ -15,7 +15,7 @@ from furiosa.compiler.instruments import Spills
 from furiosa.enf import read
 from furiosa.tools.compiler import api, batches
 from furiosa.tools.compiler.api import CompilerApiError, compile
-from furiosa.tools.compiler.errors import BY_CODE, NativeError, Unknown, native
+from furiosa.tools.compiler.errors import BY_CODE, InvalidConfig, NativeError, Unknown, native
 from support import models
 
 MODEL = models.quantized(models.residual_cnn()).SerializeToString()
@@ -172,6 +172,23 @@ def test_a_model_that_cannot_be_batched_keeps_its_batch_of_one() -> None:
     net = models.Net((1, 3, 4, 4))
     mixed = net.model(net.node("Softmax", "mix", ["image"], axis=0))
     assert read(compile(mixed.SerializeToString(), auto_batch_size=True)).batch == 1
+
+
+@pytest.mark.parametrize("target_ir", ["ldfg", "lir"])
+def test_no_batch_is_chosen_for_what_has_one(target_ir: str) -> None:
+    text = compile(MODEL, target_ir=target_ir, batch_size=2)
+    with pytest.raises(InvalidConfig) as caught:
+        compile(text, auto_batch_size=True)
+    assert caught.value.detail == (
+        f"the source is a {target_ir}, whose batch size cannot be chosen any more"
+    )
+
+
+def test_no_batch_is_chosen_for_a_dfg_that_has_one() -> None:
+    text = compile(MODEL, target_ir="dfg", batch_size=4)
+    with pytest.raises(InvalidConfig) as caught:
+        compile(text, auto_batch_size=True)
+    assert caught.value.detail == "batch size 2: the dfg was made for batch size 4"
 
 
 def test_version_texts() -> None:

@@ -43,12 +43,21 @@ def test_nondeterministic_takes_another_seed_each_time() -> None:
     [
         ("", "expected KEY=VALUE, found ''"),
         ("population_size", "expected KEY=VALUE, found 'population_size'"),
-        ("population_size=0", "'population_size': expected an int of at least 1, found 0"),
-        ("population_size=-1", "'population_size': expected an int of at least 1, found '-1'"),
-        ("generation_limit=true", "'generation_limit': expected an int of at least 1, found True"),
+        (
+            "population_size=0",
+            "'population_size': expected an int from 1 to 1099511627776, found 0",
+        ),
+        (
+            "population_size=-1",
+            "'population_size': expected an int from 1 to 1099511627776, found '-1'",
+        ),
+        (
+            "generation_limit=true",
+            "'generation_limit': expected an int from 1 to 1099511627776, found True",
+        ),
         (
             "max_prefetch_size=1.5",
-            "'max_prefetch_size': expected an int of at least 0, found '1.5'",
+            "'max_prefetch_size': expected an int from 0 to 1099511627776, found '1.5'",
         ),
         ("nondeterministic=1", "'nondeterministic': expected true or false, found 1"),
         ("pin_tensors=True", "'pin_tensors': expected true or false, found 'True'"),

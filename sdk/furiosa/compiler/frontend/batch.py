@@ -12,6 +12,7 @@ from furiosa.compiler.frontend.shapes import Shapes, infer_shapes, initializers,
 from furiosa.compiler.value import Array
 
 _HINT: Final = "compile it with batch size 1"
+_SHAPES: Final = {"Reshape": 1, "Resize": 3}  # the input that says the shape of the result
 
 
 def with_batch(model: onnx.ModelProto, shapes: Shapes, n: int) -> tuple[onnx.ModelProto, Shapes]:
@@ -24,7 +25,14 @@ def with_batch(model: onnx.ModelProto, shapes: Shapes, n: int) -> tuple[onnx.Mod
     graph = grown.graph
     _grow_declarations(graph, n)
     activations = _grow_nodes(graph, shapes, n)
-    result = infer_shapes(grown)
+    for info in graph.output:
+        if info.name not in activations:
+            raise InvalidModel(f"output '{info.name}' is the same for every inference", _HINT)
+    try:
+        result = infer_shapes(grown)
+    except InvalidModel as exc:
+        found = f"in a batch of {n} {exc.found}"
+        raise InvalidModel(found, _HINT, exc.node, exc.operator) from None
     for node in graph.node:
         for name in filter(activations.__contains__, node.output):
             before, after = shapes[name][1], result[name][1]
@@ -50,28 +58,33 @@ def _grow_declarations(graph: onnx.GraphProto, n: int) -> None:
 
 
 def _grow_nodes(graph: onnx.GraphProto, shapes: Shapes, n: int) -> set[str]:
-    """Check every node that reads activations and give reshapes their new targets; the activations."""
+    """Check every node that reads activations and give those of _SHAPES new shapes; the activations."""
     constants = {k: read_tensor(t) for k, t in initializers(graph).items()}
     activations = {info.name for info in pure_inputs(graph)}
     for node in graph.node:
         attributes = attributes_of(node)
-        if node.op_type == "Constant" and "value" in attributes:
-            constants[node.output[0]] = np.asarray(attributes["value"])
+        if node.op_type == "Constant":
+            (held,) = attributes.values()
+            constants[node.output[0]] = np.asarray(held)
         read = [index for index, name in enumerate(node.input) if name in activations]
         if not read or node.op_type in ("Shape", "Size"):
             continue  # what depends on no element of an activation does not grow
         ranks = {index: len(shapes[node.input[index]][1]) for index in read}
-        if not is_rowwise(Use(node, attributes, ranks, constants)):
+        rows = {shapes[name][1][:1] for name in (node.input[read[0]], node.output[0])}
+        if not is_rowwise(Use(node, attributes, ranks, constants, len(rows) == 1)):
             raise InvalidModel("it mixes the entries of a batch", _HINT, node.name, node.op_type)
-        if node.op_type == "Reshape" and node.input[1] in constants:
-            _grow_target(graph, node, constants[node.input[1]], n)
+        position = _SHAPES.get(node.op_type, len(node.input))
+        if position < len(node.input) and "axes" not in attributes:
+            _grow_target(graph, node, position, constants.get(node.input[position]), n)
         activations.update(filter(None, node.output))
     return activations
 
 
-def _grow_target(graph: onnx.GraphProto, node: onnx.NodeProto, target: Array, n: int) -> None:
-    """A Reshape to a constant shape with a literal dimension 0 gets a constant of its own."""
-    if not target.size or target[0] <= 0:
+def _grow_target(
+    graph: onnx.GraphProto, node: onnx.NodeProto, position: int, target: Array | None, n: int
+) -> None:
+    """A constant shape with a literal dimension 0 is replaced, for this node alone."""
+    if target is None or not target.size or target[0] <= 0:
         return
     grown = target.copy()
     grown[0] *= n
@@ -80,4 +93,4 @@ def _grow_target(graph: onnx.GraphProto, node: onnx.NodeProto, target: Array, n:
     while name in taken:
         name += "'"
     graph.initializer.append(onnx.numpy_helper.from_array(grown, name))
-    node.input[1] = name
+    node.input[position] = name

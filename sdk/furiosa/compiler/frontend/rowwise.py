@@ -15,12 +15,16 @@ from furiosa.compiler.value import Array, Attribute
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A node that reads activations. `ranks` are those of the activations it reads, by position."""
+    """A node that reads activations. `ranks` are those of the activations it reads, by position.
+
+    `keeps_rows`: dimension 0 of its first result is as long as that of the first of them.
+    """
 
     node: onnx.NodeProto
     attributes: Mapping[str, Attribute]
     ranks: Mapping[int, int]
     constants: Mapping[str, Array]
+    keeps_rows: bool
 
     def constant(self, position: int) -> Array | None:
         names = self.node.input
@@ -79,7 +83,15 @@ def _pad(use: Use) -> bool:
 
 
 def _gather(use: Use) -> bool:
-    return list(use.ranks) == [0] and use.inner(use.attributes.get("axis", 0))
+    """From each row, or rows of a constant for the indices of each row."""
+    axis = use.attributes.get("axis", 0)
+    if list(use.ranks) == [1]:
+        return axis == 0 and use.rank > 0
+    return list(use.ranks) == [0] and use.inner(axis)
+
+
+def _resize(use: Use) -> bool:
+    return use.keeps_rows
 
 
 def _gemm(use: Use) -> bool:
@@ -100,7 +112,7 @@ _ALWAYS: Final = """
     Abs Add AveragePool BatchNormalization Cast Ceil Celu Clip Conv ConvTranspose Cos DepthToSpace Div
     Dropout Elu Equal Erf Exp Expand Flatten Floor Gelu GlobalAveragePool GlobalMaxPool Greater GreaterOrEqual
     HardSigmoid HardSwish Identity InstanceNormalization LRN LeakyRelu Less LessOrEqual Log Max MaxPool
-    Mean Min Mish Mul Neg Not PRelu Pow Reciprocal Relu Reshape Resize Round Selu Sigmoid Sign Sin
+    Mean Min Mish Mul Neg Not PRelu Pow Reciprocal Relu Reshape Round Selu Sigmoid Sign Sin
     Softplus Softsign SpaceToDepth Sqrt Squeeze Sub Sum Tan Tanh ThresholdedRelu Unsqueeze Where
 """
 _REDUCTIONS: Final = (
@@ -131,6 +143,7 @@ CONDITIONS: Final[Mapping[str, Condition]] = {
     "MatMul": _matmul,
     "Pad": _pad,
     "QuantizeLinear": _linear,
+    "Resize": _resize,
     "Slice": _slice,
     "Softmax": _axis(-1),
     "Split": _axis(0),

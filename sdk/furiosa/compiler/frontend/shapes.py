@@ -16,6 +16,7 @@ DTYPES: Final = ", ".join(dtype.value for dtype in DType)
 MAX_ELEMENTS: Final = 1 << 40  # of a tensor: more than any card holds, and far from overflowing
 _SMALL: Final = 1 << 13  # elements of an initialiser that may say something about a shape
 _STATIC: Final = "give every input a static shape, e.g. with furiosa.optimizer.optimize_model"
+_COMPUTED: Final = "let furiosa.optimizer.optimize_model compute the shapes of the model"
 _FAILURES: Final = (
     onnx.checker.ValidationError,
     onnx.shape_inference.InferenceError,
@@ -45,9 +46,14 @@ def pure_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 
 
 def check(model: onnx.ModelProto) -> None:
-    """What the ONNX standard asks of nodes and names. Raises: InvalidModel."""
+    """What the ONNX standard asks of nodes and names; types of outputs may be left out.
+
+    Raises: InvalidModel.
+    """
+    light = _light(model)
+    del light.graph.output[:]
     try:
-        onnx.checker.check_model(_light(model))
+        onnx.checker.check_model(light)
     except _FAILURES as exc:
         raise _refusal(exc, "the ONNX checker refuses it", "export it anew") from None
 
@@ -73,7 +79,7 @@ def infer_shapes(model: onnx.ModelProto) -> Shapes:
         for name in filter(None, node.output):
             if name not in infos:
                 found = f"the shape of its result '{name}' is unknown"
-                raise InvalidModel(found, _STATIC, node.name, node.op_type)
+                raise InvalidModel(found, _COMPUTED, node.name, node.op_type)
             shapes[name] = _typed(infos[name], node.name, node.op_type)
     return shapes
 
@@ -165,8 +171,9 @@ def _typed(info: onnx.ValueInfoProto, node: str, operator: str) -> tuple[DType, 
             node,
             operator,
         ) from None
+    hint = _COMPUTED if operator else _STATIC
     if not info.type.tensor_type.HasField("shape"):
-        raise InvalidModel(f"the shape of '{info.name}' is unknown", _STATIC, node, operator)
+        raise InvalidModel(f"the shape of '{info.name}' is unknown", hint, node, operator)
     shape = []
     for dim in info.type.tensor_type.shape.dim:
         if not dim.HasField("dim_value") or dim.dim_value <= 0:
@@ -174,7 +181,7 @@ def _typed(info: onnx.ValueInfoProto, node: str, operator: str) -> tuple[DType, 
             raise InvalidModel(
                 f"the static shape of tensor '{info.name}' contains an unsupported dimension "
                 f"value: {found}",
-                _STATIC,
+                hint,
                 node,
                 operator,
             )

@@ -62,9 +62,9 @@ class GeneticParams:
 
 
 _EXPECTED: Final = {
-    "population_size": "an int of at least 1",
-    "generation_limit": "an int of at least 1",
-    "max_prefetch_size": "an int of at least 0",
+    "population_size": f"an int from 1 to {_MAX}",
+    "generation_limit": f"an int from 1 to {_MAX}",
+    "max_prefetch_size": f"an int from 0 to {_MAX}",
     "nondeterministic": "true or false",
     "pin_tensors": "true or false",
     "init_tactic": "random or heuristic",

@@ -43,7 +43,7 @@ def uncovered(node: Node, graph: Dfg) -> str | None:
     """Why the NPU cannot run this node, or None when it can."""
     operator = OPERATORS.get(node.op)
     if operator is None and node.op in _COVERED:
-        return "its operands and its result are not of 8 bits in a form that the NPU takes"
+        return "it is in float, not between 8-bit tensors in a form that the NPU takes"
     if operator is None:
         return f"the NPU has no {node.op}"
     activations = operator.activations(node)

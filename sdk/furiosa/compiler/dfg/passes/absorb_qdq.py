@@ -53,7 +53,7 @@ def _absorb(graph: Dfg) -> bool:
         if new is None:
             continue
         if why := uncovered(new, graph):
-            _log.debug("%s (%s) stays on the host: %s", node.name, node.op, why)
+            _log.debug("%s (%s) stays in float: %s", node.name, node.op, why)
             continue
         absorbed.update(item.name for item in run.nodes)
         replaced[run.nodes[-1].name] = new

@@ -1,12 +1,14 @@
 """Replace nodes that compute constants by the constants."""
 
 import logging
+from collections.abc import Mapping
 from typing import ClassVar, Final
 
 import numpy as np
 
 from furiosa.compiler.dfg.fold_kernels import KERNELS, dequantize, quantize
 from furiosa.compiler.dfg.ir import Dfg, Node
+from furiosa.compiler.dfg.movers import MOVERS, data_operands
 from furiosa.compiler.infra import Pass, PassResult
 from furiosa.compiler.options import CompilerOptions
 from furiosa.compiler.value import Array, constant
@@ -20,7 +22,7 @@ class FoldConstants(Pass[Dfg]):
 
     Results above MAX_BYTES, graph outputs, and operators or cases without a kernel are left alone.
     Dequantize is left alone unless `dequantize`: before QDQ forms are absorbed it says how to read
-    weights.
+    weights. Not so one that only says what a Pad puts around.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -30,9 +32,13 @@ class FoldConstants(Pass[Dfg]):
 
     def run(self, graph: Dfg, options: CompilerOptions) -> PassResult[Dfg]:
         before, graph = graph, graph.copy()
+        readers = graph.readers()
         kept = []
         for node in graph.nodes:
-            data = self._value(graph, node)
+            is_left = node.op == "Dequantize" and not (
+                self._dequantize or _is_parameter(node, readers)
+            )
+            data = None if is_left else self._value(graph, node)
             if data is None:
                 kept.append(node)
                 continue
@@ -57,7 +63,7 @@ class FoldConstants(Pass[Dfg]):
         data: Array | None = None
         if node.op == "Quantize" and result.quantization and inputs[0] is not None:
             data = quantize(inputs[0], result.quantization, result)
-        elif node.op == "Dequantize" and self._dequantize and inputs[0] is not None:
+        elif node.op == "Dequantize" and inputs[0] is not None:
             params = graph.values[node.inputs[0]].quantization
             data = None if params is None else dequantize(inputs[0], params)
         elif kernel := KERNELS.get(node.op):
@@ -66,3 +72,11 @@ class FoldConstants(Pass[Dfg]):
             _log.debug("%s (%s) is not folded: %s", node.name, node.op, data.dtype)
             return None
         return data
+
+
+def _is_parameter(node: Node, readers: Mapping[str, list[Node]]) -> bool:
+    """Whether nothing reads its result but movers of other elements."""
+    (name,) = node.outputs
+    return all(
+        reader.op in MOVERS and name not in data_operands(reader) for reader in readers[name]
+    )

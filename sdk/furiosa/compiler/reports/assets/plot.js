@@ -73,7 +73,7 @@ function renderMemory(memory, top, height) {
     const h = Math.max(toY(b.offset) - toY(b.offset + b.bytes), 0.75);
     const y = toY(b.offset + b.bytes);
     const faint = isWanted(b.name) ? "" : " dim";
-    const shared = (b.alias === null ? "" : " alias") + (w < 4 ? " thin" : "");
+    const shared = (b.alias === null ? "" : " alias") + (Math.min(w, h) < 4 ? " thin" : "");
     plot.root.append(draw("rect", { class: `buffer ${role(b)}${shared}${faint}`, "data-buffer": index, x, y, width: w, height: h }));
     if (w > 64 && h > 15 && b.alias === null && !faint) {
       names.push(draw("text", { class: "name", x: x + 5, y: y + Math.min(h / 2 + 4, 15), text: brief(b.name, Math.floor((w - 8) / 6.6)) }));
