@@ -290,3 +290,18 @@ def test_the_same_model_gives_the_same_bytes_in_any_process(tmp_path: Path) -> N
     }
     assert len(found) == 1
     assert len(set(found.pop().split())) == 6  # one form each
+
+
+def test_long_names_inside_are_cut() -> None:
+    model = models.quantized(models.residual_cnn(), np.int8)
+    ports = {port.name for port in (*model.graph.input, *model.graph.output)}
+    made = {name for node in model.graph.node for name in node.output} - ports
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                names[index] = name + "ä" * 600 if name in made else name
+    compiled = program(model)
+    long = [b.name for b in compiled.buffers if "ä" in b.name]
+    assert len(long) == len(set(long)) > 5
+    assert all(1000 < len(name.encode()) <= 1024 for name in long)
+    assert worst(model, compiled) <= lsb(compiled) * 1.001

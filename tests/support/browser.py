@@ -149,7 +149,7 @@ def browsing(home: Path) -> Iterator[Page]:
     theirs_in, ours_in = os.pipe()
     ours_out, theirs_out = os.pipe()
     # dup2 in two steps: the descriptors may be 3 and 4 already, in either order
-    script = f'exec 9<&{theirs_in} 8>&{theirs_out} 3<&9 4>&8 9<&- 8>&-; exec "$@"'
+    script = f'exec 98<&{theirs_in} 99>&{theirs_out} 3<&98 4>&99 98<&- 99>&-; exec "$@"'
     process = subprocess.Popen(
         ["bash", "-c", script, "bash", program, *_OPTIONS, f"--user-data-dir={home}"],
         pass_fds=(theirs_in, theirs_out),

@@ -13,7 +13,7 @@ from furiosa.common.errors import InvalidProgram
 from furiosa.common.tensor import DType
 from furiosa.enf import NpuSection, Opcode, Program, Space, Window
 from furiosa.enf.onnxgraph import GraphBuilder
-from furiosa.vnpu import Engine, ExecutionFailed, Interpreter, npugraph
+from furiosa.vnpu import Engine, ExecutionFailed, Interpreter, npugraph, session
 from support.agreement import agree
 from support.programs import Draft, a_program, inputs_for
 
@@ -280,3 +280,14 @@ def test_a_process_that_imported_everything_may_fork() -> None:
         [sys.executable, "-c", FORKED], env=environment, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_section_that_onnxruntime_cannot_hold_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(model: bytes, threads: int) -> None:
+        raise RuntimeError("no memory for it")
+
+    monkeypatch.setattr(session, "create", fail)
+    with pytest.raises(InvalidProgram, match=r"section 0 cannot be made ready: no memory for it"):
+        Engine(a_program())

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from furiosa.common.errors import InvalidProgram
 from furiosa.enf import NpuSection, Program
 from furiosa.enf.limits import ALIGNMENT
 from furiosa.vnpu import npugraph, session
@@ -88,7 +89,7 @@ class Engine:
     """A verified program, ready to run on `threads` cores. One run at a time.
 
     Set the CPU affinity of the process first; a forked child must create its own.
-    Raises: InvalidProgram for a host graph that may not run.
+    Raises: InvalidProgram for a section that may not or cannot run.
     """
 
     def __init__(self, program: Program, threads: int = 1) -> None:
@@ -151,7 +152,12 @@ def _stages(program: Program, threads: int) -> list[_Stage]:
                 continue  # nobody reads what it computes
             inputs = tuple((b, npugraph.name(b)) for b in graph.inputs)
             outputs = tuple((b, npugraph.name(b)) for b in graph.outputs)
-            stages.append(_Stage(session.create(graph.model, threads), inputs, outputs, True))
+            try:
+                made = session.create(graph.model, threads)
+            except Exception as error:  # onnxruntime's own types have no common base
+                found = f"section {number} cannot be made ready: {error!s:.300}"
+                raise InvalidProgram("npu-section", found) from None
+            stages.append(_Stage(made, inputs, outputs, True))
         else:
             host = HostGraph(program, section, threads)
             inputs = tuple(zip(section.inputs, host.input_names, strict=True))

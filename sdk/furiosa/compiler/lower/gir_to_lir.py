@@ -13,8 +13,10 @@ from furiosa.compiler.lir.constants import Constants
 from furiosa.compiler.lir.ir import Lir
 from furiosa.compiler.lower.host_graph import host_graph
 from furiosa.compiler.options import CompilerOptions
+from furiosa.compiler.text import digest
 from furiosa.compiler.value import Array
 from furiosa.enf.isa import NONE, Instruction
+from furiosa.enf.limits import DEFAULT_LIMITS
 from furiosa.enf.onnxgraph import check_host_graph
 from furiosa.enf.program import Buffer, HostSection, NpuSection, Port, Section
 
@@ -88,7 +90,16 @@ def _index(data: Array | None, constants: Constants) -> int:
 
 def _buffer(buffer: PlannedBuffer) -> Buffer:
     assert buffer.offset is not None, f"{buffer.name} has no address"  # allocation came before
-    return Buffer(buffer.name, buffer.dtype, buffer.shape, buffer.space, buffer.offset)
+    return Buffer(_short(buffer.name), buffer.dtype, buffer.shape, buffer.space, buffer.offset)
+
+
+def _short(name: str) -> str:
+    """A name that a program may hold: of fused operators some models join all names."""
+    data = name.encode()
+    if len(data) <= DEFAULT_LIMITS.name_bytes:
+        return name
+    mark = f"~{digest(data)}"
+    return data[: DEFAULT_LIMITS.name_bytes - len(mark)].decode(errors="ignore") + mark
 
 
 def _port(graph: Gir, index: int) -> Port:

@@ -11,14 +11,14 @@ from furiosa.compiler.source import ir_of
 def largest_batch(model: bytes, options: CompilerOptions) -> int:
     """The largest power of two, up to MAX_BATCH, with which all that is planned for SRAM fits there.
 
-    1 when a batch of 2 does not fit or cannot be compiled. Each size tried is compiled to gir.
+    1 when a batch of 2 does not fit or cannot be compiled. Each size tried is compiled.
     Raises: InvalidConfig for the text of an IR that has its batch size already.
     """
     if (ir := ir_of(model)) is not None and ir.name != "dfg":
         raise InvalidConfig(
             f"the source is a {ir.name}, whose batch size cannot be chosen any more"
         )
-    options = replace(options, target_ir="gir")
+    options = replace(options, target_ir="enf")  # whose limits count as well
     batch = 1
     while 2 * batch <= MAX_BATCH and _fits(model, options.with_batch(2 * batch)):
         batch *= 2
