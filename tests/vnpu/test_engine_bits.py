@@ -27,6 +27,19 @@ def test_engine_and_interpreter_agree_on_random_programs(seed: int) -> None:
     agree(program, inputs_for(program, rng))
 
 
+@pytest.mark.parametrize("seed", SEEDS[::4])
+def test_tracing_changes_no_bit(seed: int) -> None:
+    rng = np.random.default_rng(30_000 + seed)
+    program = random_program(rng)
+    inputs = inputs_for(program, rng)
+    *outputs, times = Engine(program, traced=True).run(inputs)
+    for found, expected in zip(outputs, Interpreter(program).run(inputs), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    made = times[times[:, 0] > 0]
+    assert (made[:, 0] <= made[:, 1]).all()
+    assert (made[1:, 0] == made[:-1, 1]).all(), "a gap between spans"
+
+
 def test_random_programs_cover_what_they_should() -> None:
     """The claim of the test above is as strong as its programs are varied."""
     programs = [random_program(np.random.default_rng(seed)) for seed in range(200)]
@@ -300,5 +313,6 @@ def operators(program: Program) -> list[str]:
     (section,) = program.sections
     assert isinstance(section, NpuSection)
     last = npugraph.last_readers(program)
-    graph = npugraph.lower(program, 0, section, last, wide_weights=False)
+    (graph,) = npugraph.whole(program, 0, section, last, wide_weights=False)
+    assert graph is not None
     return [node.op_type for node in onnx.load_from_string(graph.model).graph.node]

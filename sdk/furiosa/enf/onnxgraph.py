@@ -160,6 +160,11 @@ def check_host_graph(
     _infer(model, outputs, limits)
 
 
+def operator_types(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[str, ...]:
+    """What the nodes of a host section's graph are, in order. Raises: InvalidProgram."""
+    return tuple(node.op_type for node in _parse(data, limits).graph.node)
+
+
 def _parse(data: bytes, limits: Limits) -> "onnx.ModelProto":
     import onnx
 

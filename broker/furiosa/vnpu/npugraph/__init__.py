@@ -14,9 +14,18 @@ from typing import Final
 
 from furiosa.enf import NONE, Instruction, NpuSection, Opcode, Program
 from furiosa.vnpu.npugraph import elementwise, movement, reduction, windows
-from furiosa.vnpu.npugraph.graph import FLIP, Graph, Lowering, name
+from furiosa.vnpu.npugraph.graph import FLIP, Graph, Lowering, carrier, channels_last, inner_name
 
-__all__ = ["FLIP", "NpuGraph", "last_readers", "lower", "name"]
+__all__ = [
+    "FLIP",
+    "NpuGraph",
+    "carrier",
+    "channels_last",
+    "inner_name",
+    "last_readers",
+    "pieces",
+    "whole",
+]
 
 _LOWERINGS: Final[Mapping[Opcode, Lowering]] = {
     **windows.LOWERINGS,
@@ -28,11 +37,11 @@ _LOWERINGS: Final[Mapping[Opcode, Lowering]] = {
 
 @dataclass(frozen=True, slots=True)
 class NpuGraph:
-    """`inputs` and `outputs` are buffers; their values are called `name(buffer)` in the graph."""
+    """`inputs` and `outputs` are buffers and the names of their values in the graph."""
 
     model: bytes
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
+    inputs: tuple[tuple[int, str], ...]
+    outputs: tuple[tuple[int, str], ...]
 
 
 def last_readers(program: Program) -> dict[int, int]:
@@ -48,28 +57,65 @@ def last_readers(program: Program) -> dict[int, int]:
     return last
 
 
-def lower(
-    program: Program, number: int, section: NpuSection, last: dict[int, int], *, wide_weights: bool
-) -> NpuGraph:
-    """The graph of one section; its outputs are what later sections or the program's outputs need.
+def whole(
+    program: Program, number: int, section: NpuSection, last: dict[int, int], wide_weights: bool
+) -> tuple[NpuGraph | None]:
+    """One graph for a section; None when nobody reads what it computes.
 
     `last` is of `last_readers`.
     `wide_weights` carries weights as uint8 too: without VNNI, products of uint8 and int8 saturate in
     pairs at 16 bits, products of uint8 and uint8 do not.
     """
-    instructions = _instructions(program, section)
-    written = dict.fromkeys(i.out for i in instructions)
-    read = dict.fromkeys(b for i in instructions for b in (i.source0, i.source1) if b != NONE)
-    inputs = tuple(b for b in read if b not in written)
-    outputs = tuple(b for b in written if last.get(b, number) > number)
-    graph = Graph(program, wide_weights, _joined(instructions, outputs))
-    for buffer in inputs:
-        graph.input(buffer)
-    for instruction in instructions:
+    run = _instructions(program, section)
+    outputs = _outputs(run, number, last)
+    return (_lower(program, run, outputs, frozenset(), wide_weights) if outputs else None,)
+
+
+def pieces(
+    program: Program, number: int, section: NpuSection, last: dict[int, int], wide_weights: bool
+) -> tuple[NpuGraph | None, ...]:
+    """A graph for each instruction of a section, to be run one after the other; as `whole` otherwise.
+
+    What only these graphs hand to each other, values called `inner_name`, they hand over as they carry
+    it, images in NHWC: onnxruntime computes in that, and each graph would else begin and end with a
+    transposition that the whole does not have.
+    """
+    run = _instructions(program, section)
+    outputs = _outputs(run, number, last)
+    kept = frozenset(outputs)
+    inner = frozenset(i.out for i in run) - kept
+    found: list[NpuGraph | None] = []
+    wanted = set(kept)
+    for i in reversed(run):
+        if i.out in wanted:
+            wanted.update((i.source0, i.source1))
+            found.append(_lower(program, (i,), (i.out,), inner, wide_weights))
+        else:
+            found.append(None)
+    return tuple(reversed(found))
+
+
+def _outputs(run: tuple[Instruction, ...], number: int, last: dict[int, int]) -> tuple[int, ...]:
+    """What later sections or the program's outputs need of a section."""
+    written = dict.fromkeys(i.out for i in run)
+    return tuple(b for b in written if last.get(b, number) > number)
+
+
+def _lower(
+    program: Program,
+    run: tuple[Instruction, ...],
+    outputs: tuple[int, ...],
+    inner: frozenset[int],
+    wide_weights: bool,
+) -> NpuGraph:
+    written = {i.out for i in run}
+    read = dict.fromkeys(b for i in run for b in (i.source0, i.source1) if b != NONE)
+    graph = Graph(program, wide_weights, _joined(run, outputs))
+    inputs = tuple((b, graph.input(b, inner=b in inner)) for b in read if b not in written)
+    for instruction in run:
         _LOWERINGS[instruction.opcode](graph, instruction)
-    for buffer in outputs:
-        graph.output(buffer)
-    return NpuGraph(graph.build(), inputs, outputs)
+    results = tuple((b, graph.output(b, inner=b in inner)) for b in outputs)
+    return NpuGraph(graph.build(), inputs, results)
 
 
 def _instructions(program: Program, section: NpuSection) -> tuple[Instruction, ...]:

@@ -14,11 +14,23 @@ Array = npt.NDArray[Any]
 T = TypeVar("T")
 FLIP: Final = 128  # int8 value + 128 = its bits with the top bit flipped, read as uint8
 FLOAT, INT32 = 1, 6  # ONNX's numbers of the types
+_TO_LAST: Final = (0, 2, 3, 1)
+_FROM_LAST: Final = (0, 3, 1, 2)
 _FULL: Final = (0, 255)
 
 
 def name(buffer: int) -> str:
     return f"b{buffer}"
+
+
+def inner_name(buffer: int) -> str:
+    """Of a buffer that one graph hands to another as both carry it."""
+    return f"c{buffer}"
+
+
+def channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """NHWC if it is an image."""
+    return tuple(shape[axis] for axis in _TO_LAST) if len(shape) == len(_TO_LAST) else shape
 
 
 def carrier(dtype: DType) -> DType:
@@ -46,11 +58,28 @@ class Graph:
 
     # the frame
 
-    def input(self, buffer: int) -> None:
-        self._builder.input(name(buffer), carrier(self.dtype(buffer)), self.shape(buffer))
+    def input(self, buffer: int, *, inner: bool) -> str:
+        """Declare a buffer that is made elsewhere; returns its name there."""
+        kind, shape = carrier(self.dtype(buffer)), self.shape(buffer)
+        if not inner:
+            return self._builder.input(name(buffer), kind, shape)
+        self._builder.input(inner_name(buffer), kind, channels_last(shape))
+        self._moved(buffer, inner_name(buffer), name(buffer), _FROM_LAST)
+        return inner_name(buffer)
 
-    def output(self, buffer: int) -> None:
-        self._builder.output(name(buffer), carrier(self.dtype(buffer)), self.shape(buffer))
+    def output(self, buffer: int, *, inner: bool) -> str:
+        """Declare a buffer that is read elsewhere; returns its name there."""
+        kind, shape = carrier(self.dtype(buffer)), self.shape(buffer)
+        if not inner:
+            return self._builder.output(name(buffer), kind, shape)
+        self._moved(buffer, name(buffer), inner_name(buffer), _TO_LAST)
+        return self._builder.output(inner_name(buffer), kind, channels_last(shape))
+
+    def _moved(self, buffer: int, source: str, result: str, axes: tuple[int, ...]) -> None:
+        if len(self.shape(buffer)) == len(axes):
+            self._builder.node("Transpose", [source], [result], perm=axes)
+        else:
+            self._builder.node("Identity", [source], [result])
 
     def build(self) -> bytes:
         return self._builder.build()
