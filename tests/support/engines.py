@@ -66,7 +66,7 @@ class FakeEngine:
         pass
 
 
-def load(data: bytes, pes: int) -> LoadedProgram:
+def load(data: bytes, pes: int, traced: bool) -> LoadedProgram:
     match data:
         case b"hang on load":
             signal.pause()

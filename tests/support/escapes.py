@@ -140,7 +140,7 @@ ATTEMPTS: Final[Mapping[str, Callable[[], str]]] = {
 }
 
 
-def load(data: bytes, pes: int) -> LoadedProgram:
+def load(data: bytes, pes: int, traced: bool) -> LoadedProgram:
     try:
         outcome = ATTEMPTS[data.decode()]()
     except OSError as error:

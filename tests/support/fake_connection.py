@@ -250,7 +250,7 @@ class FakeConnection:
         with self._npu.lock:
             self._npu._stop(list(self._npu.servers))
 
-    def load_program(self, lease_id: str, enf: bytes) -> ProgramView:
+    def load_program(self, lease_id: str, enf: bytes, *, traced: bool = False) -> ProgramView:
         npu = self._npu
         npu.check()
         if npu.load_error is not None:
@@ -325,9 +325,9 @@ class AsyncFakeConnection:
         await anyio.lowlevel.checkpoint()
         self._blocking.release(lease_id)
 
-    async def load_program(self, lease_id: str, enf: bytes) -> ProgramView:
+    async def load_program(self, lease_id: str, enf: bytes, *, traced: bool = False) -> ProgramView:
         await anyio.lowlevel.checkpoint()
-        return self._blocking.load_program(lease_id, enf)
+        return self._blocking.load_program(lease_id, enf, traced=traced)
 
     async def unload_program(self, lease_id: str, program_id: int) -> None:
         self._blocking.unload_program(lease_id, program_id)

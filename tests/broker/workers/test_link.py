@@ -77,7 +77,7 @@ async def test_the_end_of_the_peer_is_told_once_and_without_blame(peer: Peer) ->
 
 
 @pytest.mark.parametrize(
-    "payload", [b"{}", messages.encode(Load(1, 1)), messages.encode(Done(666))]
+    "payload", [b"{}", messages.encode(Load(1, 1, traced=False)), messages.encode(Done(666))]
 )
 async def test_a_peer_that_breaks_the_protocol_is_cut_off(peer: Peer, payload: bytes) -> None:
     peer.send(payload)

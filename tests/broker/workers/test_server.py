@@ -88,11 +88,11 @@ class Driver:
         self._thread.start()
         assert self.receive() == Ready(())
 
-    def _load(self, data: bytes, pes: int) -> LoadedProgram:
+    def _load(self, data: bytes, pes: int, traced: bool) -> LoadedProgram:
         if data.startswith(b"gate"):
             gate = Gate(int(data[4:]), self.gate, self.log)
             return LoadedProgram.of("warboy", (INPUT,), (OUTPUT,), gate)
-        loaded = engines.load(data, pes)
+        loaded = engines.load(data, pes, traced)
         return LoadedProgram.of(loaded.target, (INPUT,), loaded.outputs.specs, Counting(self, data))
 
     def _serve(self, counters: CountersPage) -> None:
@@ -125,7 +125,7 @@ class Driver:
     def load(self, program: int, content: bytes) -> Message:
         fd = memfd(content)
         try:
-            return self.ask(Load(1, program), fd)
+            return self.ask(Load(1, program, traced=False), fd)
         finally:
             os.close(fd)
 

@@ -122,14 +122,14 @@ async def started(puppet: Puppet) -> Worker:
 
 async def test_answers_reach_who_asked(puppet: Puppet) -> None:
     worker = await started(puppet)
-    load, detach = worker.load(7, puppet.sock.fileno()), worker.detach(3)
+    load, detach = worker.load(7, puppet.sock.fileno(), False), worker.detach(3)
     decoder = channel.Decoder(messages.MAX_PAYLOAD)
     asked: list[channel.Message] = []
     while len(asked) < 2:
         decoder.feed(*channel.receive(puppet.sock))
         asked += decoder.messages()
     assert [messages.parse(m.payload, [Load, Detach], len(m.descriptors)) for m in asked] == [
-        Load(1, 7),
+        Load(1, 7, traced=False),
         Detach(2, 3),
     ]
     asked[0].close()

@@ -74,7 +74,7 @@ class ProgramService:
         try:
             with os.fdopen(os.memfd_create("enf", os.MFD_CLOEXEC), "wb") as memory:
                 await _receive(requests, header.enf_bytes, memory)
-                return await self._load(call, lease.id, memory.fileno())
+                return await self._load(call, lease.id, memory.fileno(), header.traced)
         finally:
             self._uploading.discard(lease.id)
 
@@ -90,11 +90,13 @@ class ProgramService:
         except OSError:
             raise BadArgument(call.method, "a descriptor of something else", "a memfd") from None
         self._check_size(call.need_session(), os.fstat(call.received[0]).st_size)
-        return await self._load(call, request.lease_id, call.received[0])
+        return await self._load(call, request.lease_id, call.received[0], request.traced)
 
-    async def _load(self, call: Call, lease_id: str, memory: int) -> pb.LoadProgramResponse:
+    async def _load(
+        self, call: Call, lease_id: str, memory: int, traced: bool
+    ) -> pb.LoadProgramResponse:
         lease = self._leases.lease_of(call.need_session(), lease_id)
-        program = await self._pool.load(lease.id, lease.files, memory)
+        program = await self._pool.load(lease.id, lease.files, memory, traced=traced)
         return pb.LoadProgramResponse(program=program_to_wire(program))
 
     def _check_size(self, session: Session, size: int) -> None:

@@ -85,6 +85,7 @@ class Load:
 
     request: int
     program: int
+    traced: bool  # its runs measure their steps, in a further output
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,12 @@ def _texts(value: object) -> Mapping[str, str]:
     return {_text(key): _text(item) for key, item in value.items()}
 
 
+def _flag(value: object) -> bool:
+    if type(value) is not bool:
+        raise BadMessage(f"{value!r:.40} is neither true nor false")
+    return value
+
+
 def _list_of_texts(value: object) -> tuple[str, ...]:
     return tuple(map(_text, _items(value)))
 
@@ -270,6 +277,7 @@ def _tensors(value: object) -> tuple[TensorSpec, ...]:
 
 _FIELDS: Final[Mapping[object, Callable[[object], Any]]] = {
     int: _integer,
+    bool: _flag,
     str: _text,
     Mapping[str, str]: _texts,
     tuple[str, ...]: _list_of_texts,

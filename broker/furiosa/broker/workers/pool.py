@@ -108,9 +108,12 @@ class WorkerPool:
             await asyncio.wait([stopped], timeout=STOP_SECONDS)
         await self._spawner.stop()
 
-    async def load(self, lease_id: str, files: Sequence[DeviceFile], enf_fd: int) -> ProgramView:
+    async def load(
+        self, lease_id: str, files: Sequence[DeviceFile], enf_fd: int, *, traced: bool = False
+    ) -> ProgramView:
         """Load the ENF in a memfd onto every file of the lease, or onto none.
 
+        `traced`: its runs measure their steps, in a further output.
         Owns: `enf_fd` stays yours; it is read until this returns.
         Raises: InvalidProgram, UnsupportedProgram, LimitExceeded; WorkerDied; LeaseEnded; InternalError.
         """
@@ -123,7 +126,7 @@ class WorkerPool:
         lease.loading += 1
         try:
             await self._ready(workers)
-            answers = await _all([worker.load(program_id, enf_fd) for worker in workers])
+            answers = await _all([worker.load(program_id, enf_fd, traced) for worker in workers])
             for worker in workers:
                 worker.check()
             view = _view(lease_id, program_id, answers)

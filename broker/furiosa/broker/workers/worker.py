@@ -125,10 +125,10 @@ class Worker:
 
     # Requests. The futures are the caller's to wait for or to drop.
 
-    def load(self, program: int, enf: int) -> "asyncio.Future[Loaded]":
+    def load(self, program: int, enf: int, traced: bool) -> "asyncio.Future[Loaded]":
         """`enf` is a memfd, and stays yours."""
         timeout = self._settings.load_timeout
-        return self._request(lambda n: Load(n, program), Loaded, timeout, (enf,))
+        return self._request(lambda n: Load(n, program, traced), Loaded, timeout, (enf,))
 
     def unload(self, program: int) -> "asyncio.Future[Done]":
         """No error for a program that was never loaded."""

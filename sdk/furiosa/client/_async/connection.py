@@ -180,11 +180,14 @@ class Connection:
         await self._ask(lease_requests.release(lease_id))
         self._forget(lease_id)
 
-    async def load_program(self, lease_id: str, enf: bytes) -> ProgramView:
-        """Load an ENF onto every device file of the lease. Raises: InvalidProgram, UnsupportedProgram,
-        LeaseEnded, WorkerDied.
+    async def load_program(self, lease_id: str, enf: bytes, *, traced: bool = False) -> ProgramView:
+        """Load an ENF onto every device file of the lease.
+
+        A `traced` one is slower and has one output more, with the times of its steps: `furiosa.enf.spans`.
+        Raises: InvalidProgram, UnsupportedProgram, LeaseEnded, WorkerDied.
         """
-        return await self._ask(program_requests.load(lease_id), descriptors=(_sealed(enf),))
+        request = program_requests.load(lease_id, traced)
+        return await self._ask(request, descriptors=(_sealed(enf),))
 
     async def unload_program(self, lease_id: str, program_id: int) -> None:
         await self._ask(program_requests.unload(lease_id, program_id))

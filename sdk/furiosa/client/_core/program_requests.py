@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LOAD_SECONDS: Final = 90.0  # the broker itself gives a worker a minute
 
 
-def load(lease_id: str) -> Request[ProgramView]:
+def load(lease_id: str, traced: bool) -> Request[ProgramView]:
     """One descriptor goes along: a memfd that holds the ENF."""
 
     def convert(data: bytes) -> ProgramView:
@@ -26,7 +26,7 @@ def load(lease_id: str) -> Request[ProgramView]:
         program = programs_pb2.LoadProgramResponse.FromString(data).program
         return "Programs/Unload", unload(lease_id, program.id).message
 
-    request = handoff_pb2.LoadProgramDescriptorRequest(lease_id=lease_id)
+    request = handoff_pb2.LoadProgramDescriptorRequest(lease_id=lease_id, traced=traced)
     return Request("Session/LoadProgram", request, convert, LOAD_SECONDS, undo)
 
 

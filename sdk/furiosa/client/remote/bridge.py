@@ -180,9 +180,11 @@ class _Bridge:
             return
         if name == "Session/LoadProgram" and len(message.descriptors) == 1:
             (memory,) = message.descriptors
-            lease = handoff_pb2.LoadProgramDescriptorRequest.FromString(request).lease_id
+            asked = handoff_pb2.LoadProgramDescriptorRequest.FromString(request)
             header = programs_pb2.LoadProgramHeader(
-                lease_id=lease, enf_bytes=os.fstat(memory).st_size
+                lease_id=asked.lease_id,
+                enf_bytes=os.fstat(memory).st_size,
+                traced=asked.traced,
             )
             first = programs_pb2.LoadProgramRequest(header=header).SerializeToString()
             self._await(frame.id, self._uplink.upload("Programs/Load", first, memory, _chunk))

@@ -119,11 +119,11 @@ class Holding:
         except broker.FuriosaError as error:
             self._end(error)
 
-    async def load(self, enf: bytes) -> ProgramView:
+    async def load(self, enf: bytes, *, traced: bool) -> ProgramView:
         connection, lease = self._held()
         while self._orphans:
             await self.unload(self._orphans.popleft())
-        return await connection.load_program(lease.id, enf)
+        return await connection.load_program(lease.id, enf, traced=traced)
 
     async def open_queue(self, file: DeviceFile, geometry: Geometry) -> tuple[int, Descriptors]:
         connection, lease = self._held()

@@ -120,11 +120,11 @@ class Holding:
         except broker.FuriosaError as error:
             self._end(error)
 
-    def load(self, enf: bytes) -> ProgramView:
+    def load(self, enf: bytes, *, traced: bool) -> ProgramView:
         connection, lease = self._held()
         while self._orphans:
             self.unload(self._orphans.popleft())
-        return connection.load_program(lease.id, enf)
+        return connection.load_program(lease.id, enf, traced=traced)
 
     def open_queue(self, file: DeviceFile, geometry: Geometry) -> tuple[int, Descriptors]:
         connection, lease = self._held()

@@ -52,10 +52,11 @@ class LoadedModel:
     inputs: Inputs
     outputs: Outputs
 
-    def __init__(self, holding: Holding, enf: bytes, workers: int) -> None:
+    def __init__(self, holding: Holding, enf: bytes, workers: int, *, traced: bool = False) -> None:
         self._holding = holding
         self._enf = enf
         self._workers = workers
+        self._traced = traced  # its last output are the times of its steps
         self._session = Session()
         self._deployments: list[Deployment] = []  # the current one, if any
         self._lock = threading.Lock()  # of these two; never held while waiting
@@ -272,7 +273,7 @@ class LoadedModel:
 
     def _deploy(self) -> bool:
         """Whether the program is on every device; if not, a worker died meanwhile, see `_loss`."""
-        program = self._holding.load(self._enf)
+        program = self._holding.load(self._enf, traced=self._traced)
         layout = Layout(program.inputs, program.outputs, self._workers)
         queue_ids: list[int] = []
         ports: list[Port] = []

@@ -6,11 +6,11 @@ from furiosa.enf import TARGETS, read
 from furiosa.vnpu.engine import Engine
 
 
-def load(data: bytes, pes: int) -> LoadedProgram:
+def load(data: bytes, pes: int, traced: bool) -> LoadedProgram:
     """Raises: InvalidProgram; UnsupportedProgram, also when it was made for another number of PEs."""
     program = read(data)
     if TARGETS[program.target] != pes:
         expected = next(target for target, count in TARGETS.items() if count == pes)
         raise UnsupportedProgram("target", program.target, expected)
-    engine = Engine(program, threads=pes)
-    return LoadedProgram.of(program.target, program.input_specs, program.output_specs, engine)
+    engine = Engine(program, pes, traced=traced)
+    return LoadedProgram.of(program.target, engine.input_specs, engine.output_specs, engine)

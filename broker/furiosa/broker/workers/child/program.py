@@ -93,4 +93,4 @@ class LoadedProgram:
         return self.engine.bind(inputs, outputs)
 
 
-Loader = Callable[[bytes, int], LoadedProgram]  # ENF bytes and number of PEs
+Loader = Callable[[bytes, int, bool], LoadedProgram]  # ENF bytes, number of PEs, whether traced

@@ -187,7 +187,7 @@ class Server:
             content = read_program(item.descriptors[0], self._settings.max_enf_bytes)
         finally:
             item.close()
-        program = self._load_program(content, self._pes)
+        program = self._load_program(content, self._pes, request.traced)
         answer = Loaded(
             request.request,
             program.target,

@@ -393,13 +393,17 @@ class LoadProgramDescriptorRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     LEASE_ID_FIELD_NUMBER: builtins.int
+    TRACED_FIELD_NUMBER: builtins.int
     lease_id: builtins.str
+    traced: builtins.bool
+    """as in LoadProgramHeader"""
     def __init__(
         self,
         *,
         lease_id: builtins.str = ...,
+        traced: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["lease_id", b"lease_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["lease_id", b"lease_id", "traced", b"traced"]) -> None: ...
 
 Global___LoadProgramDescriptorRequest: typing_extensions.TypeAlias = LoadProgramDescriptorRequest
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from furiosa.proto.broker.v1 import types_pb2 as furiosa_dot_proto_dot_broker_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&furiosa/proto/broker/v1/programs.proto\x12\x17\x66uriosa.proto.broker.v1\x1a#furiosa/proto/broker/v1/types.proto\"\xb5\x01\n\x07Program\x12\n\n\x02id\x18\x01 \x01(\r\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x33\n\x06inputs\x18\x04 \x03(\x0b\x32#.furiosa.proto.broker.v1.TensorSpec\x12\x34\n\x07outputs\x18\x05 \x03(\x0b\x32#.furiosa.proto.broker.v1.TensorSpec\x12\x11\n\tenf_bytes\x18\x06 \x01(\x04\"k\n\x12LoadProgramRequest\x12<\n\x06header\x18\x01 \x01(\x0b\x32*.furiosa.proto.broker.v1.LoadProgramHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"8\n\x11LoadProgramHeader\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x11\n\tenf_bytes\x18\x02 \x01(\x04\"H\n\x13LoadProgramResponse\x12\x31\n\x07program\x18\x01 \x01(\x0b\x32 .furiosa.proto.broker.v1.Program\"<\n\x14UnloadProgramRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x12\n\nprogram_id\x18\x02 \x01(\r\"\x17\n\x15UnloadProgramResponse\">\n\x16\x44\x65scribeProgramRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x12\n\nprogram_id\x18\x02 \x01(\r\"L\n\x17\x44\x65scribeProgramResponse\x12\x31\n\x07program\x18\x01 \x01(\x0b\x32 .furiosa.proto.broker.v1.Program2\xc7\x02\n\x08Programs\x12\x63\n\x04Load\x12+.furiosa.proto.broker.v1.LoadProgramRequest\x1a,.furiosa.proto.broker.v1.LoadProgramResponse(\x01\x12g\n\x06Unload\x12-.furiosa.proto.broker.v1.UnloadProgramRequest\x1a..furiosa.proto.broker.v1.UnloadProgramResponse\x12m\n\x08\x44\x65scribe\x12/.furiosa.proto.broker.v1.DescribeProgramRequest\x1a\x30.furiosa.proto.broker.v1.DescribeProgramResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&furiosa/proto/broker/v1/programs.proto\x12\x17\x66uriosa.proto.broker.v1\x1a#furiosa/proto/broker/v1/types.proto\"\xb5\x01\n\x07Program\x12\n\n\x02id\x18\x01 \x01(\r\x12\x10\n\x08lease_id\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x33\n\x06inputs\x18\x04 \x03(\x0b\x32#.furiosa.proto.broker.v1.TensorSpec\x12\x34\n\x07outputs\x18\x05 \x03(\x0b\x32#.furiosa.proto.broker.v1.TensorSpec\x12\x11\n\tenf_bytes\x18\x06 \x01(\x04\"k\n\x12LoadProgramRequest\x12<\n\x06header\x18\x01 \x01(\x0b\x32*.furiosa.proto.broker.v1.LoadProgramHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"H\n\x11LoadProgramHeader\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x11\n\tenf_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06traced\x18\x03 \x01(\x08\"H\n\x13LoadProgramResponse\x12\x31\n\x07program\x18\x01 \x01(\x0b\x32 .furiosa.proto.broker.v1.Program\"<\n\x14UnloadProgramRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x12\n\nprogram_id\x18\x02 \x01(\r\"\x17\n\x15UnloadProgramResponse\">\n\x16\x44\x65scribeProgramRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12\x12\n\nprogram_id\x18\x02 \x01(\r\"L\n\x17\x44\x65scribeProgramResponse\x12\x31\n\x07program\x18\x01 \x01(\x0b\x32 .furiosa.proto.broker.v1.Program2\xc7\x02\n\x08Programs\x12\x63\n\x04Load\x12+.furiosa.proto.broker.v1.LoadProgramRequest\x1a,.furiosa.proto.broker.v1.LoadProgramResponse(\x01\x12g\n\x06Unload\x12-.furiosa.proto.broker.v1.UnloadProgramRequest\x1a..furiosa.proto.broker.v1.UnloadProgramResponse\x12m\n\x08\x44\x65scribe\x12/.furiosa.proto.broker.v1.DescribeProgramRequest\x1a\x30.furiosa.proto.broker.v1.DescribeProgramResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,17 +37,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOADPROGRAMREQUEST']._serialized_start=288
   _globals['_LOADPROGRAMREQUEST']._serialized_end=395
   _globals['_LOADPROGRAMHEADER']._serialized_start=397
-  _globals['_LOADPROGRAMHEADER']._serialized_end=453
-  _globals['_LOADPROGRAMRESPONSE']._serialized_start=455
-  _globals['_LOADPROGRAMRESPONSE']._serialized_end=527
-  _globals['_UNLOADPROGRAMREQUEST']._serialized_start=529
-  _globals['_UNLOADPROGRAMREQUEST']._serialized_end=589
-  _globals['_UNLOADPROGRAMRESPONSE']._serialized_start=591
-  _globals['_UNLOADPROGRAMRESPONSE']._serialized_end=614
-  _globals['_DESCRIBEPROGRAMREQUEST']._serialized_start=616
-  _globals['_DESCRIBEPROGRAMREQUEST']._serialized_end=678
-  _globals['_DESCRIBEPROGRAMRESPONSE']._serialized_start=680
-  _globals['_DESCRIBEPROGRAMRESPONSE']._serialized_end=756
-  _globals['_PROGRAMS']._serialized_start=759
-  _globals['_PROGRAMS']._serialized_end=1086
+  _globals['_LOADPROGRAMHEADER']._serialized_end=469
+  _globals['_LOADPROGRAMRESPONSE']._serialized_start=471
+  _globals['_LOADPROGRAMRESPONSE']._serialized_end=543
+  _globals['_UNLOADPROGRAMREQUEST']._serialized_start=545
+  _globals['_UNLOADPROGRAMREQUEST']._serialized_end=605
+  _globals['_UNLOADPROGRAMRESPONSE']._serialized_start=607
+  _globals['_UNLOADPROGRAMRESPONSE']._serialized_end=630
+  _globals['_DESCRIBEPROGRAMREQUEST']._serialized_start=632
+  _globals['_DESCRIBEPROGRAMREQUEST']._serialized_end=694
+  _globals['_DESCRIBEPROGRAMRESPONSE']._serialized_start=696
+  _globals['_DESCRIBEPROGRAMRESPONSE']._serialized_end=772
+  _globals['_PROGRAMS']._serialized_start=775
+  _globals['_PROGRAMS']._serialized_end=1102
 # @@protoc_insertion_point(module_scope)

@@ -81,16 +81,22 @@ class LoadProgramHeader(google.protobuf.message.Message):
 
     LEASE_ID_FIELD_NUMBER: builtins.int
     ENF_BYTES_FIELD_NUMBER: builtins.int
+    TRACED_FIELD_NUMBER: builtins.int
     lease_id: builtins.str
     enf_bytes: builtins.int
     """size of the whole file"""
+    traced: builtins.bool
+    """Its runs are slower and tell when each step began and ended, in one output more, the last one:
+    "furiosa.spans", int64 [steps, 2], see docs/wire.md.
+    """
     def __init__(
         self,
         *,
         lease_id: builtins.str = ...,
         enf_bytes: builtins.int = ...,
+        traced: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["enf_bytes", b"enf_bytes", "lease_id", b"lease_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["enf_bytes", b"enf_bytes", "lease_id", b"lease_id", "traced", b"traced"]) -> None: ...
 
 Global___LoadProgramHeader: typing_extensions.TypeAlias = LoadProgramHeader
 
