@@ -228,7 +228,7 @@ def test_a_constant_is_in_a_graph_once_however_many_instructions_name_it() -> No
     (section,) = program.sections
     assert isinstance(section, NpuSection)
     last = npugraph.last_readers(program)
-    (graph,) = npugraph.whole(program, 0, section, last, wide_weights=True)
+    (graph,) = npugraph.whole(program, 0, section, last, npugraph.Machine(wide_weights=True))
     assert graph is not None
     tensors = onnx.load_from_string(graph.model).graph.initializer
     large = [tensor.name for tensor in tensors if len(tensor.raw_data) >= 64]
@@ -250,7 +250,7 @@ def test_an_average_of_padding_mostly_is_small() -> None:
     (section,) = program.sections
     assert isinstance(section, NpuSection)
     last = npugraph.last_readers(program)
-    (graph,) = npugraph.whole(program, 0, section, last, wide_weights=False)
+    (graph,) = npugraph.whole(program, 0, section, last, npugraph.Machine())
     assert graph is not None
     assert len(graph.model) < 2 * 4 * 100 * 90
 

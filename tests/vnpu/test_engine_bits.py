@@ -313,6 +313,6 @@ def operators(program: Program) -> list[str]:
     (section,) = program.sections
     assert isinstance(section, NpuSection)
     last = npugraph.last_readers(program)
-    (graph,) = npugraph.whole(program, 0, section, last, wide_weights=False)
+    (graph,) = npugraph.whole(program, 0, section, last, npugraph.Machine())
     assert graph is not None
     return [node.op_type for node in onnx.load_from_string(graph.model).graph.node]

@@ -17,6 +17,7 @@ from furiosa.common.errors import InvalidProgram
 from furiosa.enf import HostSection, Program, spans
 from furiosa.enf.limits import ALIGNMENT
 from furiosa.vnpu import npugraph, session
+from furiosa.vnpu.fused import fused
 from furiosa.vnpu.host import HostGraph
 from furiosa.vnpu.tensors import check
 
@@ -195,7 +196,7 @@ class Engine:
 
 def _stages(program: Program, threads: int, traced: bool) -> Iterator[_Stage]:
     last = npugraph.last_readers(program)
-    wide = not session.has_exact_u8s8()
+    machine = npugraph.Machine(not session.has_exact_u8s8(), fused(program))
     row = 0
     for number, section in enumerate(program.sections):
         if isinstance(section, HostSection):
@@ -206,7 +207,7 @@ def _stages(program: Program, threads: int, traced: bool) -> Iterator[_Stage]:
             row += 1
             continue
         lower = npugraph.pieces if traced else npugraph.whole
-        graphs = lower(program, number, section, last, wide)
+        graphs = lower(program, number, section, last, machine)
         rows, steps = [row], []
         for index, graph in enumerate(graphs, row + 1):
             if graph is None:

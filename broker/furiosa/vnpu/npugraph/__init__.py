@@ -4,7 +4,7 @@ onnxruntime's fast integer kernels take uint8 activations and int8 weights, and 
 ours when the scales of source and result are 1 and the weights' scale is the multiplier. So every int8
 buffer is carried as uint8, 128 higher, with zero points and clamps moved along; the bits differ in the
 top one only. Other arithmetic is spelled out, one float32 operator for each rounding: what fused operators
-such as QLinearAdd round depends on the CPU.
+such as QLinearAdd round depends on the CPU, so they are used where `Machine` says that they are right.
 """
 
 from collections import Counter
@@ -14,10 +14,13 @@ from typing import Final
 
 from furiosa.enf import NONE, Instruction, NpuSection, Opcode, Program
 from furiosa.vnpu.npugraph import elementwise, movement, reduction, windows
-from furiosa.vnpu.npugraph.graph import FLIP, Graph, Lowering, carrier, channels_last, inner_name
+from furiosa.vnpu.npugraph.carriers import FLIP, carrier, channels_last, inner_name
+from furiosa.vnpu.npugraph.graph import Graph, Lowering
+from furiosa.vnpu.npugraph.machine import Machine
 
 __all__ = [
     "FLIP",
+    "Machine",
     "NpuGraph",
     "carrier",
     "channels_last",
@@ -58,21 +61,19 @@ def last_readers(program: Program) -> dict[int, int]:
 
 
 def whole(
-    program: Program, number: int, section: NpuSection, last: dict[int, int], wide_weights: bool
+    program: Program, number: int, section: NpuSection, last: dict[int, int], machine: Machine
 ) -> tuple[NpuGraph | None]:
     """One graph for a section; None when nobody reads what it computes.
 
     `last` is of `last_readers`.
-    `wide_weights` carries weights as uint8 too: without VNNI, products of uint8 and int8 saturate in
-    pairs at 16 bits, products of uint8 and uint8 do not.
     """
     run = _instructions(program, section)
     outputs = _outputs(run, number, last)
-    return (_lower(program, run, outputs, frozenset(), wide_weights) if outputs else None,)
+    return (_lower(program, run, outputs, frozenset(), machine) if outputs else None,)
 
 
 def pieces(
-    program: Program, number: int, section: NpuSection, last: dict[int, int], wide_weights: bool
+    program: Program, number: int, section: NpuSection, last: dict[int, int], machine: Machine
 ) -> tuple[NpuGraph | None, ...]:
     """A graph for each instruction of a section, to be run one after the other; as `whole` otherwise.
 
@@ -89,7 +90,7 @@ def pieces(
     for i in reversed(run):
         if i.out in wanted:
             wanted.update((i.source0, i.source1))
-            found.append(_lower(program, (i,), (i.out,), inner, wide_weights))
+            found.append(_lower(program, (i,), (i.out,), inner, machine))
         else:
             found.append(None)
     return tuple(reversed(found))
@@ -106,11 +107,11 @@ def _lower(
     run: tuple[Instruction, ...],
     outputs: tuple[int, ...],
     inner: frozenset[int],
-    wide_weights: bool,
+    machine: Machine,
 ) -> NpuGraph:
     written = {i.out for i in run}
     read = dict.fromkeys(b for i in run for b in (i.source0, i.source1) if b != NONE)
-    graph = Graph(program, wide_weights, _joined(run, outputs))
+    graph = Graph(program, machine, _joined(run, outputs))
     inputs = tuple((b, graph.input(b, inner=b in inner)) for b in read if b not in written)
     for instruction in run:
         _LOWERINGS[instruction.opcode](graph, instruction)

@@ -6,23 +6,37 @@ from typing import Final
 import numpy as np
 
 from furiosa.enf import Instruction, Opcode
-from furiosa.vnpu.npugraph.graph import INT32, Graph, Lowering, name
+from furiosa.vnpu.npugraph.carriers import name
+from furiosa.vnpu.npugraph.graph import INT32, Graph, Lowering
 from furiosa.vnpu.npugraph.lines import two_lines
+from furiosa.vnpu.npugraph.machine import PAIRED, PAIRED_DOMAIN, pair_of
+
+_APART: Final[Mapping[Opcode, str]] = {Opcode.ADD: "Add", Opcode.MULTIPLY: "Mul"}
 
 
-def _add(g: Graph, i: Instruction) -> None:
-    g.stored(i, g.node("Add", *_terms(g, i)))
-
-
-def _multiply(g: Graph, i: Instruction) -> None:
-    g.stored(i, g.node("Mul", *_terms(g, i)))
-
-
-def _terms(g: Graph, i: Instruction) -> tuple[str, str]:
-    first, second = g.program.constants[i.multiplier].tolist()
-    return (
-        g.real(name(i.source0), i.source0, i.zero0, first),
-        g.real(name(i.source1), i.source1, i.zero1, second),
+def _pair(g: Graph, i: Instruction) -> None:
+    pair = pair_of(g.program, i)
+    factors = g.machine.fused.get(pair) if pair else None
+    if factors is None:
+        first, second = g.program.constants[i.multiplier].tolist()
+        terms = (
+            g.real(name(i.source0), i.source0, i.zero0, first),
+            g.real(name(i.source1), i.source1, i.zero1, second),
+        )
+        g.stored(i, g.node(_APART[i.opcode], *terms))
+        return
+    g.clamped(
+        i,
+        PAIRED[i.opcode],
+        name(i.source0),
+        g.scale(factors[0]),
+        g.point(i.source0, i.zero0),
+        name(i.source1),
+        g.scale(factors[1]),
+        g.point(i.source1, i.zero1),
+        g.one,
+        g.point(i.out, i.zero_out),
+        domain=PAIRED_DOMAIN,
     )
 
 
@@ -66,8 +80,8 @@ def _dequantize(g: Graph, i: Instruction) -> None:
 
 
 LOWERINGS: Final[Mapping[Opcode, Lowering]] = {
-    Opcode.ADD: _add,
-    Opcode.MULTIPLY: _multiply,
+    Opcode.ADD: _pair,
+    Opcode.MULTIPLY: _pair,
     Opcode.TABLE: _table,
     Opcode.QUANTIZE: _quantize,
     Opcode.DEQUANTIZE: _dequantize,

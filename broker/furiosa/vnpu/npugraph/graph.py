@@ -9,33 +9,22 @@ import numpy.typing as npt
 from furiosa.common.tensor import DType
 from furiosa.enf import Instruction, Program
 from furiosa.enf.onnxgraph import GraphBuilder
+from furiosa.vnpu.npugraph.carriers import (
+    FLIP,
+    FROM_LAST,
+    TO_LAST,
+    carrier,
+    channels_last,
+    flip,
+    inner_name,
+    name,
+)
+from furiosa.vnpu.npugraph.machine import Machine
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
-FLIP: Final = 128  # int8 value + 128 = its bits with the top bit flipped, read as uint8
 FLOAT, INT32 = 1, 6  # ONNX's numbers of the types
-_TO_LAST: Final = (0, 2, 3, 1)
-_FROM_LAST: Final = (0, 3, 1, 2)
 _FULL: Final = (0, 255)
-
-
-def name(buffer: int) -> str:
-    return f"b{buffer}"
-
-
-def inner_name(buffer: int) -> str:
-    """Of a buffer that one graph hands to another as both carry it."""
-    return f"c{buffer}"
-
-
-def channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """NHWC if it is an image."""
-    return tuple(shape[axis] for axis in _TO_LAST) if len(shape) == len(_TO_LAST) else shape
-
-
-def carrier(dtype: DType) -> DType:
-    """The type that carries a buffer inside the graph."""
-    return DType.UINT8 if dtype is DType.INT8 else dtype
 
 
 class Graph:
@@ -45,9 +34,9 @@ class Graph:
     node.
     """
 
-    def __init__(self, program: Program, wide_weights: bool, joined: frozenset[int]) -> None:
+    def __init__(self, program: Program, machine: Machine, joined: frozenset[int]) -> None:
         self.program = program
-        self.wide_weights = wide_weights
+        self.machine = machine
         self._builder = GraphBuilder(
             "npu", opset=18
         )  # the first whose reductions all take axes alike
@@ -64,7 +53,7 @@ class Graph:
         if not inner:
             return self._builder.input(name(buffer), kind, shape)
         self._builder.input(inner_name(buffer), kind, channels_last(shape))
-        self._moved(buffer, inner_name(buffer), name(buffer), _FROM_LAST)
+        self._moved(buffer, inner_name(buffer), name(buffer), FROM_LAST)
         return inner_name(buffer)
 
     def output(self, buffer: int, *, inner: bool) -> str:
@@ -72,7 +61,7 @@ class Graph:
         kind, shape = carrier(self.dtype(buffer)), self.shape(buffer)
         if not inner:
             return self._builder.output(name(buffer), kind, shape)
-        self._moved(buffer, name(buffer), inner_name(buffer), _TO_LAST)
+        self._moved(buffer, name(buffer), inner_name(buffer), TO_LAST)
         return self._builder.output(inner_name(buffer), kind, channels_last(shape))
 
     def _moved(self, buffer: int, source: str, result: str, axes: tuple[int, ...]) -> None:
@@ -127,7 +116,7 @@ class Graph:
 
     def flip(self, buffer: int) -> int:
         """What is added to the values of this buffer."""
-        return FLIP if self.dtype(buffer) is DType.INT8 else 0
+        return flip(self.dtype(buffer))
 
     def point(self, buffer: int, value: int) -> str:
         return self.constant(np.array(value + self.flip(buffer), np.uint8), "point")

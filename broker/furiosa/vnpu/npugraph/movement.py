@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 
 from furiosa.enf import Instruction, Opcode
-from furiosa.vnpu.npugraph.graph import Graph, Lowering, name
+from furiosa.vnpu.npugraph.carriers import name
+from furiosa.vnpu.npugraph.graph import Graph, Lowering
 
 _SHORT: Final = 16  # elements: Gather copies shorter runs slower than two transpositions take
 

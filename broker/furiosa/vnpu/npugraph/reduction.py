@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 
 from furiosa.enf import Instruction, Opcode
-from furiosa.vnpu.npugraph.graph import FLOAT, INT32, Array, Graph, Lowering, name
+from furiosa.vnpu.npugraph.carriers import name
+from furiosa.vnpu.npugraph.graph import FLOAT, INT32, Array, Graph, Lowering
 
 _EXACT: Final = 1 << 24  # float32 holds whole numbers up to here, so sums of them in any order
 

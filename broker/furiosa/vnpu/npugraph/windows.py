@@ -7,7 +7,8 @@ from typing import Any, Final
 import numpy as np
 
 from furiosa.enf import Instruction, Opcode, Window
-from furiosa.vnpu.npugraph.graph import FLIP, Array, Graph, Lowering, name
+from furiosa.vnpu.npugraph.carriers import FLIP, name
+from furiosa.vnpu.npugraph.graph import Array, Graph, Lowering
 
 
 def _geometry(w: Window) -> dict[str, Any]:
@@ -22,14 +23,14 @@ def _geometry(w: Window) -> dict[str, Any]:
 def _convolution(g: Graph, i: Instruction) -> None:
     """QLinearConv's factor is `1 * multiplier / 1`: the multiplier itself."""
     results = g.shape(i.out)[1]
-    shift = np.uint8(i.zero1 + FLIP) if g.wide_weights else np.int8(i.zero1)
+    shift = np.uint8(i.zero1 + FLIP) if g.machine.wide_weights else np.int8(i.zero1)
     g.clamped(
         i,
         "QLinearConv",
         name(i.source0),
         g.one,
         g.point(i.source0, i.zero0),
-        g.held(i.weights, "weights", _widened if g.wide_weights else None),
+        g.held(i.weights, "weights", _widened if g.machine.wide_weights else None),
         g.held(i.multiplier, "multiplier"),
         g.once(("shift", i.zero1, results), lambda: g.constant(np.full(results, shift), "shift")),
         g.one,
