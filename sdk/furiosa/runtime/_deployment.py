@@ -5,10 +5,10 @@ all but `fill` and `read` are called with the runner's lock held.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 import numpy.typing as npt
 
@@ -27,6 +27,11 @@ from furiosa.runtime._core.places import Layout, Loans, Places
 from furiosa.runtime._core.translate import failed_run, fresh
 
 Array = npt.NDArray[Any]
+
+# A run that takes less is waited for awake, by a caller that is the only one: to sleep and to be woken
+# would take as long again, on another CPU than the worker's.
+BRIEF_NS: Final = 200_000
+SPIN_SECONDS: Final = 300e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +74,28 @@ class _Bell:
         os.close(self.fd)
 
 
-class Deployment:
-    """Owns the queues of `ports`."""
+class Closable(Protocol):
+    def close(self) -> None: ...
 
-    def __init__(self, program_id: int, layout: Layout, ports: Sequence[Port]) -> None:
+
+_W = TypeVar("_W", bound=Closable)
+
+
+class Deployment(Generic[_W]):
+    """Owns the queues of `ports`, and what `watch` makes of their descriptors and a bell."""
+
+    def __init__(
+        self,
+        program_id: int,
+        layout: Layout,
+        ports: Sequence[Port],
+        watch: Callable[[Sequence[int], int], _W],
+    ) -> None:
         self.program_id = program_id
         self.ports = tuple(ports)
         self._bell = _Bell()
-        self.descriptors = (*(port.queue.completion_fd for port in ports), self._bell.fd)
+        self.watch = watch([port.queue.completion_fd for port in ports], self._bell.fd)
+        self._task_ns = 0  # of the last run
         self._places: Sequence[Places] = tuple(Places(port.queue.arena, layout) for port in ports)
         self.loans = Loans(self._places)
         self.runs = InFlight([p.slots for p in self._places], self._bell.ring)
@@ -113,10 +132,16 @@ class Deployment:
                 raise _broken(port, error) from error
             for completion in completions:
                 found = True
+                self._task_ns = completion.task_ns
                 signals += self.runs.complete(completion.id, completion.status)
         if not found:
             self._bell.hush()
         return found
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which a caller should look for its completion before it sleeps."""
+        return SPIN_SECONDS if self._task_ns < BRIEF_NS and self.runs.lone else 0.0
 
     def read(self, run: Run, wanted: Sequence[int]) -> list[Array]:
         """The outputs of a DONE run, copied. Raises: FuriosaRuntimeError when there are none."""
@@ -145,6 +170,7 @@ class Deployment:
         self._disposed = True
         self._places = ()  # or a traceback that somebody keeps would keep the arenas
         self.loans = Loans(())
+        self.watch.close()
         for port in self.ports:
             port.queue.close()
         self._bell.close()

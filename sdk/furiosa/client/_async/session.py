@@ -8,6 +8,7 @@ twin: whatever it might leave half done ends the session by name instead of hang
 import contextlib
 import math
 import os
+import select
 import threading
 import time
 from collections import deque
@@ -142,6 +143,23 @@ class Session:
         """
         self._check_process()
         await self._wait(Waiter(), lambda: self._inbox.has_notices(lease_id), fds, math.inf)
+
+    def fileno(self) -> int:
+        """Readable when there is something to `take_notices` of, or for another call."""
+        return self._stream.fileno()
+
+    def is_quiet(self, lease_id: str) -> bool:
+        """Whether it goes on, nothing has arrived, and no notices of that lease are kept."""
+        with self._lock:
+            if (
+                self._ended is not None
+                or self._inbox.has_notices(lease_id)
+                or os.getpid() != self._pid
+            ):
+                return False
+            poll = select.poll()  # not a lasting one: it refuses a second thread
+            poll.register(self._stream.fileno(), select.POLLIN)
+            return not poll.poll(0)
 
     def take_notices(self, lease_id: str) -> list[LeaseNotice]:
         """Those that have arrived since the last time, oldest first. Never raises for a dead broker."""

@@ -244,6 +244,14 @@ class Connection:
         """
         self._session.wait(fds, lease_id)
 
+    def fileno(self) -> int:
+        """Readable when something has arrived. For waiting only: it is read by the calls of this class."""
+        return self._session.fileno()
+
+    def is_quiet(self, lease_id: str) -> bool:
+        """Whether all is well and `take_notices` would find nothing; at a fraction of its cost."""
+        return self._session.is_quiet(lease_id)
+
     def take_notices(self, lease_id: str) -> list[LeaseNotice]:
         """What happened to a lease since the last time, oldest first; at most 64 are kept."""
         return self._session.take_notices(lease_id)
