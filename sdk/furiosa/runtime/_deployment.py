@@ -28,10 +28,10 @@ from furiosa.runtime._core.translate import failed_run, fresh
 
 Array = npt.NDArray[Any]
 
-# A run that takes less is waited for awake, by a caller that is the only one: to sleep and to be woken
-# would take as long again, on another CPU than the worker's.
+# A run that takes less is waited for awake, by a caller that is the only one.
 BRIEF_NS: Final = 200_000
-SPIN_SECONDS: Final = 300e-6
+SPIN_NS: Final = 300_000
+_OK: Final = CompletionStatus.OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,8 @@ class Deployment(Generic[_W]):
     ) -> None:
         self.program_id = program_id
         self.ports = tuple(ports)
+        self._queues = tuple(port.queue for port in ports)
+        self._outputs_at = layout.inputs.nbytes  # in a slot
         self._bell = _Bell()
         self.watch = watch([port.queue.completion_fd for port in ports], self._bell.fd)
         self._task_ns = 0  # of the last run
@@ -109,13 +111,13 @@ class Deployment(Generic[_W]):
 
         Raises: FuriosaRuntimeError when the queue cannot be used any more.
         """
-        port = self.ports[run.device]
-        outputs_at = self._places[run.device].outputs_at(run.slot)
+        device = run.device
+        outputs_at = run.slot + self._outputs_at
         self.runs.submit(run)
         try:
-            port.queue.submit(Submission(run.id, self.program_id, inputs_at, outputs_at))
+            self._queues[device].submit(Submission(run.id, self.program_id, inputs_at, outputs_at))
         except BrokenQueue as error:
-            raise _broken(port, error) from error
+            raise _broken(self.ports[device], error) from error
 
     def collect(self, signals: list[Signal]) -> bool:
         """Take the completions that have come; `signals` grows by those to set. Whether there were any.
@@ -123,30 +125,31 @@ class Deployment(Generic[_W]):
         Raises: FuriosaRuntimeError when a queue cannot be used any more.
         """
         found = False
-        for device, port in enumerate(self.ports):
-            if not self.runs.busy(device):
+        runs = self.runs
+        for device, queue in enumerate(self._queues):
+            if not runs.busy(device):
                 continue
             try:
-                completions = port.queue.reap()
+                completions = queue.reap()
             except BrokenQueue as error:
-                raise _broken(port, error) from error
-            for completion in completions:
+                raise _broken(self.ports[device], error) from error
+            for id_, status, task_ns, _, _ in completions:
                 found = True
-                self._task_ns = completion.task_ns
-                signals += self.runs.complete(completion.id, completion.status)
+                self._task_ns = task_ns
+                signals += runs.complete(id_, status)
         if not found:
             self._bell.hush()
         return found
 
     @property
-    def patience(self) -> float:
-        """Seconds for which a caller should look for its completion before it sleeps."""
-        return SPIN_SECONDS if self._task_ns < BRIEF_NS and self.runs.lone else 0.0
+    def spin_ns(self) -> int:
+        """For how long whoever waits for completions should stay awake."""
+        return SPIN_NS if self._task_ns < BRIEF_NS and self.runs.lone else 0
 
     def read(self, run: Run, wanted: Sequence[int]) -> list[Array]:
         """The outputs of a DONE run, copied. Raises: FuriosaRuntimeError when there are none."""
         outcome = run.outcome
-        if outcome is CompletionStatus.OK:
+        if outcome is _OK:
             return self._places[run.device].outputs(run.slot, wanted)
         if isinstance(outcome, CompletionStatus):
             raise failed_run(outcome, self.ports[run.device].device)
@@ -161,9 +164,8 @@ class Deployment(Generic[_W]):
 
     def dispose_if_unused(self) -> None:
         """Let go of the queues of a failed deployment, once nobody waits on them or reads outputs."""
-        if self.runs.failure is None or not self.runs.unused or self._disposed:
-            return
-        self.close()
+        if self.runs.failure is not None and self.runs.unused and not self._disposed:
+            self.close()
 
     def close(self) -> None:
         """Only for a deployment that nobody uses."""

@@ -43,6 +43,9 @@ class Session:
         self.welcome = handoff_pb2.Welcome()
         self._address = address
         self._stream = Stream(sock)
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        self._arrived = poll.poll  # under the lock: it refuses a second thread
         self._turns = Turns()
         self._inbox = Inbox()
         self._abandoned: deque[Call] = deque()  # streams that are yet to be cancelled
@@ -152,15 +155,12 @@ class Session:
     def is_quiet(self, lease_id: str) -> bool:
         """Whether it goes on, nothing has arrived, and no notices of that lease are kept."""
         with self._lock:
-            if (
-                self._ended is not None
-                or self._inbox.has_notices(lease_id)
-                or os.getpid() != self._pid
-            ):
-                return False
-            poll = select.poll()  # not a lasting one: it refuses a second thread
-            poll.register(self._stream.fileno(), select.POLLIN)
-            return not poll.poll(0)
+            return (
+                self._ended is None
+                and not self._inbox.has_notices(lease_id)
+                and os.getpid() == self._pid
+                and not self._arrived(0)
+            )
 
     def take_notices(self, lease_id: str) -> list[LeaseNotice]:
         """Those that have arrived since the last time, oldest first. Never raises for a dead broker."""

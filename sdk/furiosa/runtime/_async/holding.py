@@ -119,12 +119,12 @@ class Holding:
         connection, lease = self._held()
         return io.Watch(connection, lease.id, descriptors, bell)
 
-    async def wait(self, watch: io.Watch, look: Callable[[], bool], seconds: float) -> None:
+    async def wait(self, watch: io.Watch, look: Callable[[], bool], spin_ns: int) -> None:
         """Until `look` has found something or there is something to `listen` to."""
         if self._connection is None:
             return  # closed: the models know
         try:
-            await watch.wait(look, seconds)
+            await watch.wait(look, spin_ns)
         except broker.FuriosaError as error:
             self._end(error)
 

@@ -58,9 +58,9 @@ class Watch:
         self._look: Callable[[], bool] | None = None  # the sleeper's
         self._unheard = False
 
-    async def wait(self, look: Callable[[], bool], seconds: float) -> None:
+    async def wait(self, look: Callable[[], bool], spin_ns: int) -> None:
         """Calls `look` when one of the descriptors is readable or something has arrived, and returns
-        when that says so; `seconds` are for the other twin. Raises: BrokerUnavailable.
+        when that says so; `spin_ns` is for the other twin. Raises: BrokerUnavailable.
         """
         if not self._connection.is_quiet(self._lease_id):
             await self._connection.wait(self._descriptors, self._lease_id)

@@ -84,13 +84,15 @@ class InFlight:
         called after `fail`.
         """
         run = Run(next(self._ids))
-        device = self._least_busy(resident)
+        device = self._least_busy(resident) if len(self._load) > 1 else 0
         slot = self._slots[device].take()
         if slot is None:  # the least busy one is full, so all are
             self._waiting.append(run)
         else:
             self._load[device] += 1
-            _place(run, device, slot)
+            run.stage = _PLACED
+            run.device = device
+            run.slot = slot
         self._owned.add(run)
         return run
 
@@ -110,7 +112,8 @@ class InFlight:
     def leave(self, run: Run) -> Sequence[Signal]:
         """The owner goes: with its outputs, with an error, or cancelled at any stage; it leads no more."""
         self._owned.remove(run)
-        self._followers.pop(run, None)
+        if self._followers:
+            self._followers.pop(run, None)
         if self._leader is run:
             self._leader = None
         signals: list[Signal] = []
@@ -119,10 +122,11 @@ class InFlight:
                 self._waiting.remove(run)
             elif run.stage is not _SUBMITTED:
                 signals += self._free(run)
-        if not self._owned:
+        if self._drained and not self._owned:
             signals += self._drained
             self._drained.clear()
-        signals += self._promoted()
+        if self._followers:
+            signals += self._promoted()
         return signals
 
     def fail(self, failure: FuriosaRuntimeError) -> Sequence[Signal]:
@@ -196,8 +200,6 @@ class InFlight:
         assert self._followers.keys() <= {run for run in self._owned if run.asleep}
 
     def _least_busy(self, resident: int | None) -> int:
-        if len(self._load) == 1:
-            return 0
         least = min(self._load)
         if resident is not None and self._load[resident] == least:
             return resident
@@ -206,7 +208,7 @@ class InFlight:
     def _free(self, run: Run) -> Sequence[Signal]:
         if self._waiting:
             heir = self._waiting.popleft()
-            _place(heir, run.device, run.slot)
+            heir.stage, heir.device, heir.slot = _PLACED, run.device, run.slot
             if heir is self._leader:
                 self._ring()
             return self._woken(heir)
@@ -215,16 +217,10 @@ class InFlight:
         return ()
 
     def _woken(self, run: Run) -> Sequence[Signal]:
-        signal = self._followers.pop(run, None)
+        signal = self._followers.pop(run, None) if self._followers else None
         return () if signal is None else (signal,)
 
     def _promoted(self) -> Sequence[Signal]:
         if self._leader is not None or not self._followers:
             return ()
         return self._woken(next(iter(self._followers)))
-
-
-def _place(run: Run, device: int, slot: int) -> None:
-    run.stage = _PLACED
-    run.device = device
-    run.slot = slot

@@ -1,14 +1,13 @@
 """How this twin waits. Written by hand, as `_async/io.py` is."""
 
 import contextlib
-import os
 import select
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from furiosa.client.sync import Connection as Connection
+from furiosa.queuepair.spin import Spin
 
 _T = TypeVar("_T")
 _F = TypeVar("_F", bound=Callable[..., object])
@@ -33,8 +32,6 @@ class Signal:
 # The connection is left out of the first so many milliseconds of a wait: to wait for it, too, takes turns
 # with other threads, which costs more than the rest of the wait.
 BRIEF_MS: Final = 2
-YIELD_SECONDS: Final = 25e-6  # after a longer one our core is known to be shared
-RUNS_ASLEEP: Final = 50  # before the next try
 
 
 class Watch:
@@ -46,43 +43,22 @@ class Watch:
         self._connection = connection
         self._lease_id = lease_id
         self._descriptors = (*descriptors, bell)
-        self._poll = select.poll()
+        poll = select.poll()
         for fd in self._descriptors:
-            self._poll.register(fd, select.POLLIN)
-        self._asleep = 0  # runs for which not to spin
+            poll.register(fd, select.POLLIN)
+        self._poll = poll.poll
+        self._spin = Spin()
 
-    def wait(self, look: Callable[[], bool], seconds: float) -> None:
-        """Calls `look` when one of the descriptors is readable, or soon after there are notices to take.
-
-        For so many seconds it does not sleep, as long as it has a core for itself: one that sleeps
-        takes 25 us and more to wake. Raises: BrokerUnavailable.
+    def wait(self, look: Callable[[], bool], spin_ns: int) -> None:
+        """Calls `look` when one of the descriptors is readable, or soon after there are notices to take;
+        for `spin_ns` it stays awake. Raises: BrokerUnavailable.
         """
-        if self._asleep:
-            self._asleep -= 1
-        elif seconds and self._spin(seconds):
-            look()
-            return
-        if not self._poll.poll(BRIEF_MS):
+        if not (spin_ns and self._spin.look(self._poll, spin_ns)) and not self._poll(BRIEF_MS):
             self._connection.wait(self._descriptors, self._lease_id)
         look()
 
     def close(self) -> None:
         """There is nothing to give back."""
-
-    def _spin(self, seconds: float) -> bool:
-        poll, clock, pause = self._poll.poll, time.perf_counter, os.sched_yield
-        now = clock()
-        end = now + seconds
-        while now < end:
-            before = now
-            pause()
-            if poll(0):
-                return True
-            now = clock()
-            if now - before > YIELD_SECONDS:
-                self._asleep = RUNS_ASLEEP
-                break
-        return False
 
 
 def in_thread(function: Callable[[], _T]) -> _T:

@@ -171,8 +171,6 @@ class LoadedModel:
     ) -> tuple[Deployment[io.Watch], Run, tuple[int, int] | None]:
         """A new run; with device and offset of its inputs, when they are in the arena already."""
         while True:
-            with self._lock:
-                self._session.check()
             if not self._holding.is_quiet():
                 self._holding.listen()
             with self._lock:
@@ -185,6 +183,7 @@ class LoadedModel:
                         signals = self._lose(deployment, _interruption())
                         _set(signals)
                         raise
+                self._session.check()
             self.load()
 
     def _submit(self, deployment: Deployment[io.Watch], run: Run, inputs_at: int) -> None:
@@ -217,7 +216,7 @@ class LoadedModel:
                 continue
             look = partial(self._look, deployment, run)
             while run.asleep:
-                self._holding.wait(deployment.watch, look, deployment.patience)
+                self._holding.wait(deployment.watch, look, deployment.spin_ns)
                 if run.asleep and not self._holding.is_quiet():
                     self._holding.listen()
             return
