@@ -13,7 +13,7 @@ from typing import Any, Final
 
 YIELD_NS: Final = 15_000  # a longer one says that somebody else has run
 FIRST_PAUSE: Final = 16  # calls that do not spin, after one that did not pay
-LAST_PAUSE: Final = 1024
+LAST_PAUSE: Final = 128
 
 
 class Spin:

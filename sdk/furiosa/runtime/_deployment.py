@@ -30,7 +30,7 @@ Array = npt.NDArray[Any]
 
 # A run that takes less is waited for awake, by a caller that is the only one.
 BRIEF_NS: Final = 200_000
-SPIN_NS: Final = 300_000
+MARGIN_NS: Final = 50_000  # what it may take longer than the last one
 _OK: Final = CompletionStatus.OK
 
 
@@ -94,7 +94,6 @@ class Deployment(Generic[_W]):
         self.program_id = program_id
         self.ports = tuple(ports)
         self._queues = tuple(port.queue for port in ports)
-        self._outputs_at = layout.inputs.nbytes  # in a slot
         self._bell = _Bell()
         self.watch = watch([port.queue.completion_fd for port in ports], self._bell.fd)
         self._task_ns = 0  # of the last run
@@ -112,7 +111,7 @@ class Deployment(Generic[_W]):
         Raises: FuriosaRuntimeError when the queue cannot be used any more.
         """
         device = run.device
-        outputs_at = run.slot + self._outputs_at
+        outputs_at = self._places[device].outputs_at[run.slot]
         self.runs.submit(run)
         try:
             self._queues[device].submit(Submission(run.id, self.program_id, inputs_at, outputs_at))
@@ -144,10 +143,11 @@ class Deployment(Generic[_W]):
     @property
     def spin_ns(self) -> int:
         """For how long whoever waits for completions should stay awake."""
-        return SPIN_NS if self._task_ns < BRIEF_NS and self.runs.lone else 0
+        task_ns = self._task_ns
+        return task_ns + MARGIN_NS if task_ns < BRIEF_NS and self.runs.lone else 0
 
     def read(self, run: Run, wanted: Sequence[int]) -> list[Array]:
-        """The outputs of a DONE run, copied. Raises: FuriosaRuntimeError when there are none."""
+        """The outputs of a DONE run, the caller's own. Raises: FuriosaRuntimeError when there are none."""
         outcome = run.outcome
         if outcome is _OK:
             return self._places[run.device].outputs(run.slot, wanted)

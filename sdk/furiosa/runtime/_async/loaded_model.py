@@ -92,7 +92,7 @@ class LoadedModel:
                 raise translate(error) from error
 
     async def infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
-        """The wanted outputs, copied, for inputs that `self.inputs` has passed."""
+        """The wanted outputs, the caller's own, for inputs that `self.inputs` has passed."""
         deployment, run, loan = await self._enter(arrays)
         try:
             if run.stage is _WAITING:
@@ -227,7 +227,7 @@ class LoadedModel:
         _set(signals)
 
     def _look(self, deployment: Deployment[io.Watch], run: Run) -> bool:
-        """Collect; whether `run`, which leads, must wake: it has what it waits for, or there is other news."""
+        """Collect; whether `run`, which leads, must wake: it has what it waits for, or there are news."""
         return not self._collect(deployment) or not run.asleep
 
     def _collect(self, deployment: Deployment[io.Watch]) -> bool:

@@ -93,7 +93,7 @@ class LoadedModel:
                 raise translate(error) from error
 
     def infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
-        """The wanted outputs, copied, for inputs that `self.inputs` has passed."""
+        """The wanted outputs, the caller's own, for inputs that `self.inputs` has passed."""
         deployment, run, loan = self._enter(arrays)
         try:
             if run.stage is _WAITING:
