@@ -1,5 +1,7 @@
 """A worker, the lease or the broker is lost, in both styles."""
 
+from typing import Any
+
 import anyio
 import numpy as np
 import pytest
