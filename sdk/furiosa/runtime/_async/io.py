@@ -81,9 +81,7 @@ class Watch:
     def close(self) -> None:
         """From any thread, since the garbage collector calls it, too."""
         loop = self._loop
-        if loop is None or loop.is_closed():
-            self._drop()
-        elif asyncio._get_running_loop() is loop:
+        if loop is None or loop.is_closed() or asyncio._get_running_loop() is loop:
             self._drop()
         else:
             with contextlib.suppress(RuntimeError):  # closed in between

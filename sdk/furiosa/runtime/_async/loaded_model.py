@@ -258,7 +258,9 @@ class LoadedModel:
             signals = self._lose(deployment, _interruption())
         _set(signals)
 
-    def _lose(self, deployment: Deployment[io.Watch], error: FuriosaRuntimeError) -> Sequence[Signal]:
+    def _lose(
+        self, deployment: Deployment[io.Watch], error: FuriosaRuntimeError
+    ) -> Sequence[Signal]:
         if deployment.runs.failure is not None:
             return ()
         self._session.handle(Lost())

@@ -23,7 +23,9 @@ from furiosa.queuepair import Geometry, Slots, tensor_offsets
 Array = npt.NDArray[Any]
 
 MAX_WORKERS: Final = 1024  # as deep as a queue pair can be
-LEFT_BYTES: Final = 128 * 1024  # fewer of outputs are copied: that takes less than to leave them, 2 us
+LEFT_BYTES: Final = (
+    128 * 1024
+)  # fewer of outputs are copied: that takes less than to leave them, 2 us
 SPARE_BYTES: Final = 64 * 1024 * 1024  # at most for spare blocks
 DEFAULT_WORKERS: Final = 2  # one run on the device while the next one's inputs are copied
 
@@ -77,7 +79,6 @@ class _Block:
                 (base + offset for offset in self.offsets), self._kinds, strict=True
             )
         )
-
 
     def left(self, memory: memoryview, base: int) -> tuple[Array, list[Array]]:
         """Writable arrays at `base`, and the one that every array in this memory keeps alive."""

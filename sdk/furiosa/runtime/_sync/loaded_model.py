@@ -228,7 +228,7 @@ class LoadedModel:
         _set(signals)
 
     def _look(self, deployment: Deployment[io.Watch], run: Run) -> bool:
-        """Collect; whether `run`, which leads, must wake: it has what it waits for, or there is other news."""
+        """Collect; whether `run`, which leads, must wake: it has what it waits for, or there are news."""
         return not self._collect(deployment) or not run.asleep
 
     def _collect(self, deployment: Deployment[io.Watch]) -> bool:
