@@ -1,5 +1,7 @@
 """Notices that arrive unasked: kept, taken and dropped."""
 
+import os
+
 from furiosa.client.sync import Connection
 from furiosa.common import wire
 from furiosa.common.names import CoreRange, DeviceFile
@@ -72,3 +74,39 @@ def test_notices_that_nobody_takes_are_bounded(broker: FakeBroker, connection: C
     connection.leases()
     kept = connection.take_notices("b2")
     assert [notice.cause for notice in kept] == [str(number) for number in range(36, 100)]
+
+
+def test_it_is_quiet_until_something_arrives_and_is_taken(
+    broker: FakeBroker, connection: Connection
+) -> None:
+    peers: list[Peer] = []
+
+    def listing(peer: Peer, request: bytes, fds: tuple[int, ...]) -> None:
+        peer.reply(leases_pb2.ListLeasesResponse())
+        peers.append(peer)
+
+    broker.handlers["Leases/List"] = listing
+    connection.leases()
+    connection.leases()  # so that the handler of the first has ended
+    assert connection.is_quiet("a1")
+    peers[0].send(handoff_pb2.Frame(notice=wire.notice_to_wire(DIED)))
+    assert not connection.is_quiet("a1")
+    assert not connection.is_quiet("b2"), "nobody knows yet what it is"
+    assert connection.take_notices("b2") == []
+    assert connection.is_quiet("b2")
+    assert not connection.is_quiet("a1"), "it is kept"
+    assert connection.take_notices("a1") == [DIED]
+    assert connection.is_quiet("a1")
+
+
+def test_it_is_never_quiet_after_the_end(broker: FakeBroker, connection: Connection) -> None:
+    connection.close()
+    assert not connection.is_quiet("a1")
+
+
+def test_it_is_never_quiet_in_a_forked_child(connection: Connection) -> None:
+    assert connection.is_quiet("a1")
+    pid = os.fork()
+    if pid == 0:
+        os._exit(int(connection.is_quiet("a1")))
+    assert os.waitpid(pid, 0)[1] == 0

@@ -2,7 +2,7 @@
 
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,24 +20,36 @@ LAYOUT = Layout([X], [Y], 2)
 FILE = DeviceFile.parse("npu0pe0-1")
 
 
+class Descriptors:
+    """What a deployment waits for."""
+
+    def __init__(self, completions: Sequence[int], bell: int) -> None:
+        self.all = (*completions, bell)
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
 @pytest.fixture
-def ends() -> Iterator[tuple[Deployment, WorkerQueue]]:
+def ends() -> Iterator[tuple[Deployment[Descriptors], WorkerQueue]]:
     descriptors = create(LAYOUT.geometry)
     worker = WorkerQueue.attach(duplicate(descriptors), LAYOUT.geometry)
-    deployment = Deployment(7, LAYOUT, [Port.attach(FILE, 1, descriptors, LAYOUT.geometry)])
+    port = Port.attach(FILE, 1, descriptors, LAYOUT.geometry)
+    deployment = Deployment(7, LAYOUT, [port], Descriptors)
     yield deployment, worker
     deployment.fail(FuriosaRuntimeError("over"))
     worker.close()
 
 
-def readable(deployment: Deployment) -> bool:
+def readable(deployment: Deployment[Descriptors]) -> bool:
     poll = select.poll()
-    for fd in deployment.descriptors:
+    for fd in deployment.watch.all:
         poll.register(fd, select.POLLIN)
     return bool(poll.poll(0))
 
 
-def test_a_run_through_the_queue(ends: tuple[Deployment, WorkerQueue]) -> None:
+def test_a_run_through_the_queue(ends: tuple[Deployment[Descriptors], WorkerQueue]) -> None:
     deployment, worker = ends
     run = deployment.runs.enter()
     deployment.fill(run, [np.ones(X.shape, np.float32)])
@@ -55,7 +67,7 @@ def test_a_run_through_the_queue(ends: tuple[Deployment, WorkerQueue]) -> None:
     deployment.runs.leave(run)
 
 
-def test_a_ring_is_heard_once(ends: tuple[Deployment, WorkerQueue]) -> None:
+def test_a_ring_is_heard_once(ends: tuple[Deployment[Descriptors], WorkerQueue]) -> None:
     deployment, _ = ends
     runs = deployment.runs
     first, second, third = runs.enter(), runs.enter(), runs.enter()
@@ -64,12 +76,14 @@ def test_a_ring_is_heard_once(ends: tuple[Deployment, WorkerQueue]) -> None:
     assert readable(deployment)
     assert not deployment.collect([])
     assert not readable(deployment)
-    runs.resign()
+    runs.resign(third)
     for run in (second, third):
         runs.leave(run)
 
 
-def test_a_doorbell_that_cannot_be_rung_is_named(ends: tuple[Deployment, WorkerQueue]) -> None:
+def test_a_doorbell_that_cannot_be_rung_is_named(
+    ends: tuple[Deployment[Descriptors], WorkerQueue],
+) -> None:
     deployment, worker = ends
     os.eventfd_write(worker.submission_fd, 2**64 - 2)  # as full as it gets
     run = deployment.runs.enter()
@@ -78,19 +92,22 @@ def test_a_doorbell_that_cannot_be_rung_is_named(ends: tuple[Deployment, WorkerQ
     deployment.runs.leave(run)
 
 
-def test_queues_stay_open_until_nobody_uses_them(ends: tuple[Deployment, WorkerQueue]) -> None:
+def test_queues_stay_open_until_nobody_uses_them(
+    ends: tuple[Deployment[Descriptors], WorkerQueue],
+) -> None:
     deployment, _ = ends
     run = deployment.runs.enter()
     deployment.runs.lead(run)
     deployment.fail(FuriosaRuntimeError("worker died"))
     assert readable(deployment), "the leader is woken"
-    deployment.runs.resign()
+    deployment.runs.resign(run)
     deployment.dispose_if_unused()
     assert readable(deployment), "the run has not left"
     deployment.runs.leave(run)
     deployment.dispose_if_unused()
     deployment.dispose_if_unused()
     assert not hasattr(deployment.ports[0].queue, "arena")
+    assert deployment.watch.closed
 
 
 def test_memory_that_is_no_queue_is_named() -> None:

@@ -108,7 +108,7 @@ def test_one_leads_and_its_resignation_wakes_a_follower() -> None:
     bells = Flag(), Flag()
     runs.follow(second, bells[0])
     runs.follow(third, bells[1])
-    assert list(runs.resign()) == [bells[0]]
+    assert list(runs.resign(first)) == [bells[0]]
     assert runs.lead(second)
 
 
@@ -119,7 +119,7 @@ def test_the_wake_up_of_a_follower_that_is_cancelled_passes_on() -> None:
     bells = Flag(), Flag()
     runs.follow(second, bells[0])
     runs.follow(third, bells[1])
-    assert list(runs.resign()) == [bells[0]]
+    assert list(runs.resign(first)) == [bells[0]]
     assert list(runs.leave(second)) == [bells[1]], "or nobody would read completions any more"
 
 
@@ -230,7 +230,7 @@ class AnyOrder(RuleBasedStateMachine):
         run = self._pick(index)
         if run is self.leader:
             self.leader = None
-            self._ring(self.runs.resign())
+            self._ring(self.runs.resign(run))
         self.bells.pop(run, None)
         self.open.remove(run)
         self._ring(self.runs.leave(run))

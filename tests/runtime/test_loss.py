@@ -1,5 +1,7 @@
 """A worker, the lease or the broker is lost, in both styles."""
 
+from typing import Any
+
 import anyio
 import numpy as np
 import pytest
@@ -132,7 +134,7 @@ def test_a_worker_that_dies_while_inputs_are_copied(
 ) -> None:
     with sync.create_runner(ENF) as runner:
 
-        def fill(deployment: Deployment, run: Run, arrays: object) -> None:
+        def fill(deployment: Deployment[Any], run: Run, arrays: object) -> None:
             npu.kill_worker()
             runner._loaded._holding.listen()
 
@@ -146,7 +148,7 @@ def test_a_worker_that_dies_while_inputs_are_copied(
 def test_a_queue_that_takes_no_more_runs_is_replaced(
     npu: FakeNpu, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def submit(deployment: Deployment, run: Run, inputs_at: int) -> None:
+    def submit(deployment: Deployment[Any], run: Run, inputs_at: int) -> None:
         raise FuriosaRuntimeError("npu0pe0-1: its queue broke")
 
     with sync.create_runner(ENF) as runner:

@@ -55,7 +55,7 @@ def test_outputs_are_copies_that_outlive_the_slot() -> None:
     layout = Layout([A], [S, Y], 1)
     memory = memory_of(layout)
     places = Places(memory, layout)
-    start = places.outputs_at(0)
+    start = places.outputs_at[0]
     memory[start : start + 8] = np.frombuffer(np.int64(7).tobytes(), np.uint8)
     memory[start + 64 : start + 134] = 3
     level, y = places.outputs(0, (0, 1))

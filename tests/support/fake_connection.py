@@ -300,6 +300,12 @@ class FakeConnection:
         if self._npu.dead is not None:
             raise self._npu.dead
 
+    def fileno(self) -> int:
+        return self._npu.bell
+
+    def is_quiet(self, lease_id: str) -> bool:
+        return self._npu.dead is None and not self._npu.notices
+
     def take_notices(self, lease_id: str) -> list[LeaseNotice]:
         with self._npu.lock:
             taken, self._npu.notices = self._npu.notices, []
@@ -348,6 +354,12 @@ class AsyncFakeConnection:
             await anyio.wait_readable(epoll.fileno())
         if self._npu.dead is not None:
             raise self._npu.dead
+
+    def fileno(self) -> int:
+        return self._npu.bell
+
+    def is_quiet(self, lease_id: str) -> bool:
+        return self._blocking.is_quiet(lease_id)
 
     def take_notices(self, lease_id: str) -> list[LeaseNotice]:
         return self._blocking.take_notices(lease_id)

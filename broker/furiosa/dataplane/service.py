@@ -109,7 +109,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
 
     async def _run(self, token: str, request: pb.RunRequest) -> pb.RunResponse:
         port = await self._ports.get(token, request.lease_id, request.program_id)
-        result = await port.run(request.inputs)
+        inputs = list(request.inputs)  # once: the message makes a new copy whenever it is asked
+        result = await port.run(inputs)
         return pb.RunResponse(outputs=result.outputs, id=request.id, device_time_ns=result.task_ns)
 
     def _token(self, context: Any, method: str) -> str:

@@ -16,7 +16,8 @@ import mmap
 import os
 from typing import TYPE_CHECKING, Final, Self
 
-from furiosa.queuepair import doorbell
+from furiosa.queuepair.doorbell import count as rung
+from furiosa.queuepair.doorbell import ring
 from furiosa.queuepair.layout import (
     RECORD_BYTES,
     BrokenQueue,
@@ -131,14 +132,14 @@ class ClientQueue(_End):
         SUBMISSION.pack_into(self._memory, offset, sequence, *submission)
         in_flight.add(submission.id)
         self._submitted = sequence + 1
-        doorbell.ring(self._submissions)
+        ring(self._submissions)
 
     def reap(self) -> list[Completion]:
         """The runs that ended since the last call, oldest first; [] when there are none, never waits.
 
         Raises: BrokenQueue; completions of the same call are lost with the queue.
         """
-        count = doorbell.count(self._completions)
+        count = rung(self._completions)
         if count >= HANG_UP:
             count %= HANG_UP
             if not count:
@@ -186,7 +187,7 @@ class WorkerQueue(_End):
 
         Offsets and programs are the client's word: check them before use. Raises: BrokenQueue.
         """
-        count = doorbell.count(self._submissions)
+        count = rung(self._submissions)
         if (
             count and not self._taken
         ):  # the client has attached and paid for the pages: map them all at once
@@ -214,7 +215,7 @@ class WorkerQueue(_End):
         offset = self._completions_offset + (sequence & self._mask) * RECORD_BYTES
         COMPLETION.pack_into(self._memory, offset, sequence, *completion)
         self._completed = sequence + 1
-        doorbell.ring(self._completions)
+        ring(self._completions)
 
     def close(self) -> None:
         """Let go of the queue, and let the client know after what was completed. Twice is once."""

@@ -5,10 +5,10 @@ all but `fill` and `read` are called with the runner's lock held.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 import numpy.typing as npt
 
@@ -27,6 +27,11 @@ from furiosa.runtime._core.places import Layout, Loans, Places
 from furiosa.runtime._core.translate import failed_run, fresh
 
 Array = npt.NDArray[Any]
+
+# A run that takes less is waited for awake, by a caller that is the only one.
+BRIEF_NS: Final = 200_000
+MARGIN_NS: Final = 50_000  # what it may take longer than the last one
+_OK: Final = CompletionStatus.OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +74,29 @@ class _Bell:
         os.close(self.fd)
 
 
-class Deployment:
-    """Owns the queues of `ports`."""
+class Closable(Protocol):
+    def close(self) -> None: ...
 
-    def __init__(self, program_id: int, layout: Layout, ports: Sequence[Port]) -> None:
+
+_W = TypeVar("_W", bound=Closable)
+
+
+class Deployment(Generic[_W]):
+    """Owns the queues of `ports`, and what `watch` makes of their descriptors and a bell."""
+
+    def __init__(
+        self,
+        program_id: int,
+        layout: Layout,
+        ports: Sequence[Port],
+        watch: Callable[[Sequence[int], int], _W],
+    ) -> None:
         self.program_id = program_id
         self.ports = tuple(ports)
+        self._queues = tuple(port.queue for port in ports)
         self._bell = _Bell()
-        self.descriptors = (*(port.queue.completion_fd for port in ports), self._bell.fd)
+        self.watch = watch([port.queue.completion_fd for port in ports], self._bell.fd)
+        self._task_ns = 0  # of the last run
         self._places: Sequence[Places] = tuple(Places(port.queue.arena, layout) for port in ports)
         self.loans = Loans(self._places)
         self.runs = InFlight([p.slots for p in self._places], self._bell.ring)
@@ -90,13 +110,13 @@ class Deployment:
 
         Raises: FuriosaRuntimeError when the queue cannot be used any more.
         """
-        port = self.ports[run.device]
-        outputs_at = self._places[run.device].outputs_at(run.slot)
+        device = run.device
+        outputs_at = self._places[device].outputs_at[run.slot]
         self.runs.submit(run)
         try:
-            port.queue.submit(Submission(run.id, self.program_id, inputs_at, outputs_at))
+            self._queues[device].submit(Submission(run.id, self.program_id, inputs_at, outputs_at))
         except BrokenQueue as error:
-            raise _broken(port, error) from error
+            raise _broken(self.ports[device], error) from error
 
     def collect(self, signals: list[Signal]) -> bool:
         """Take the completions that have come; `signals` grows by those to set. Whether there were any.
@@ -104,24 +124,32 @@ class Deployment:
         Raises: FuriosaRuntimeError when a queue cannot be used any more.
         """
         found = False
-        for device, port in enumerate(self.ports):
-            if not self.runs.busy(device):
+        runs = self.runs
+        for device, queue in enumerate(self._queues):
+            if not runs.busy(device):
                 continue
             try:
-                completions = port.queue.reap()
+                completions = queue.reap()
             except BrokenQueue as error:
-                raise _broken(port, error) from error
-            for completion in completions:
+                raise _broken(self.ports[device], error) from error
+            for id_, status, task_ns, _, _ in completions:
                 found = True
-                signals += self.runs.complete(completion.id, completion.status)
+                self._task_ns = task_ns
+                signals += runs.complete(id_, status)
         if not found:
             self._bell.hush()
         return found
 
+    @property
+    def spin_ns(self) -> int:
+        """For how long whoever waits for completions should stay awake."""
+        task_ns = self._task_ns
+        return task_ns + MARGIN_NS if task_ns < BRIEF_NS and self.runs.lone else 0
+
     def read(self, run: Run, wanted: Sequence[int]) -> list[Array]:
-        """The outputs of a DONE run, copied. Raises: FuriosaRuntimeError when there are none."""
+        """The outputs of a DONE run, the caller's own. Raises: FuriosaRuntimeError when there are none."""
         outcome = run.outcome
-        if outcome is CompletionStatus.OK:
+        if outcome is _OK:
             return self._places[run.device].outputs(run.slot, wanted)
         if isinstance(outcome, CompletionStatus):
             raise failed_run(outcome, self.ports[run.device].device)
@@ -136,15 +164,15 @@ class Deployment:
 
     def dispose_if_unused(self) -> None:
         """Let go of the queues of a failed deployment, once nobody waits on them or reads outputs."""
-        if self.runs.failure is None or not self.runs.unused or self._disposed:
-            return
-        self.close()
+        if self.runs.failure is not None and self.runs.unused and not self._disposed:
+            self.close()
 
     def close(self) -> None:
         """Only for a deployment that nobody uses."""
         self._disposed = True
         self._places = ()  # or a traceback that somebody keeps would keep the arenas
         self.loans = Loans(())
+        self.watch.close()
         for port in self.ports:
             port.queue.close()
         self._bell.close()

@@ -8,6 +8,7 @@ twin: whatever it might leave half done ends the session by name instead of hang
 import contextlib
 import math
 import os
+import select
 import threading
 import time
 from collections import deque
@@ -41,6 +42,9 @@ class Session:
         self.welcome = handoff_pb2.Welcome()
         self._address = address
         self._stream = Stream(sock)
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        self._arrived = poll.poll  # under the lock: it refuses a second thread
         self._turns = Turns()
         self._inbox = Inbox()
         self._abandoned: deque[Call] = deque()  # streams that are yet to be cancelled
@@ -142,6 +146,20 @@ class Session:
         """
         self._check_process()
         await self._wait(Waiter(), lambda: self._inbox.has_notices(lease_id), fds, math.inf)
+
+    def fileno(self) -> int:
+        """Readable when there is something to `take_notices` of, or for another call."""
+        return self._stream.fileno()
+
+    def is_quiet(self, lease_id: str) -> bool:
+        """Whether it goes on, nothing has arrived, and no notices of that lease are kept."""
+        with self._lock:
+            return (
+                self._ended is None
+                and not self._inbox.has_notices(lease_id)
+                and os.getpid() == self._pid
+                and not self._arrived(0)
+            )
 
     def take_notices(self, lease_id: str) -> list[LeaseNotice]:
         """Those that have arrived since the last time, oldest first. Never raises for a dead broker."""

@@ -57,6 +57,8 @@ class Connection:
         """For `open`, which greets first."""
         welcome = session.welcome
         self._session = session
+        # whether all is well and `take_notices` would find nothing, at a fraction of its cost
+        self.is_quiet: Callable[[str], bool] = session.is_quiet
         self._secrets: dict[str, str] = {}  # by lease
         try:
             self.origin: Origin = wire.origin_from_wire(welcome.origin)
@@ -246,6 +248,10 @@ class Connection:
         Raises: BrokerUnavailable.
         """
         self._session.wait(fds, lease_id)
+
+    def fileno(self) -> int:
+        """Readable when something has arrived. For waiting only: it is read by the calls of this class."""
+        return self._session.fileno()
 
     def take_notices(self, lease_id: str) -> list[LeaseNotice]:
         """What happened to a lease since the last time, oldest first; at most 64 are kept."""

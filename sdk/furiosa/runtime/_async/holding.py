@@ -5,7 +5,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from furiosa.common import errors as broker
@@ -39,7 +39,7 @@ class Holding:
         self._closed = False
         self._changing = io.Lock()  # held while acquiring or releasing
         self._hearing = threading.Lock()
-        self._orphans: deque[Deployment] = deque()
+        self._orphans: deque[Deployment[io.Watch]] = deque()
         self._models: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
         self._admitting = threading.Lock()  # of the set of models
 
@@ -109,13 +109,22 @@ class Holding:
                 for model in self._admitted():
                     model.hear(notice)
 
-    async def wait(self, descriptors: Sequence[int]) -> None:
-        """Until one of them is readable or there is something to `listen` to."""
+    def is_quiet(self) -> bool:
+        """Whether `listen` would hear nothing."""
         connection, lease = self._connection, self._lease
-        if connection is None or lease is None:
+        return connection is not None and lease is not None and connection.is_quiet(lease.id)
+
+    def watch(self, descriptors: Sequence[int], bell: int) -> io.Watch:
+        """Yours to close. Raises: SessionClosed."""
+        connection, lease = self._held()
+        return io.Watch(connection, lease.id, descriptors, bell)
+
+    async def wait(self, watch: io.Watch, look: Callable[[], bool], spin_ns: int) -> None:
+        """Until `look` has found something or there is something to `listen` to."""
+        if self._connection is None:
             return  # closed: the models know
         try:
-            await connection.wait(descriptors, lease.id)
+            await watch.wait(look, spin_ns)
         except broker.FuriosaError as error:
             self._end(error)
 
@@ -129,7 +138,7 @@ class Holding:
         connection, lease = self._held()
         return await connection.open_queue(lease.id, file, geometry)
 
-    async def unload(self, deployment: Deployment) -> None:
+    async def unload(self, deployment: Deployment[io.Watch]) -> None:
         await self.forget(deployment.program_id, [port.queue_id for port in deployment.ports])
 
     async def forget(self, program_id: int, queue_ids: Sequence[int]) -> None:
@@ -143,7 +152,7 @@ class Holding:
         with contextlib.suppress(broker.FuriosaError):
             await connection.unload_program(lease.id, program_id)
 
-    def adopt(self, deployments: Sequence[Deployment]) -> None:
+    def adopt(self, deployments: Sequence[Deployment[io.Watch]]) -> None:
         """What a model that was never closed has left behind. Called by the garbage collector."""
         for deployment in deployments:
             deployment.fail(SessionClosed("nobody holds it any more"))

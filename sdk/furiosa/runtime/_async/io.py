@@ -1,8 +1,10 @@
 """How this twin waits. Written by hand, as `_sync/io.py` is; the rest of `_sync` is generated."""
 
+import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+import os
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
@@ -21,19 +23,94 @@ class Signal:
     """An event for one waiter. Set it from the event loop's thread."""
 
     def __init__(self) -> None:
-        self._event = anyio.Event()
+        self._future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def set(self) -> None:
-        self._event.set()
+        if not self._future.done():
+            self._future.set_result(None)
 
     async def wait(self, seconds: float | None = None) -> bool:
         """Whether it was set in time."""
         if seconds is None:
-            await self._event.wait()
+            await self._future
         else:
             with anyio.move_on_after(seconds):
-                await self._event.wait()
-        return self._event.is_set()
+                await self._future
+        return self._future.done() and not self._future.cancelled()
+
+
+class Watch:
+    """Waits for the same descriptors and for news of a lease, again and again; one task at a time.
+
+    The event loop keeps the descriptors from one wait to the next, which costs less than half of telling
+    it each time; it drops them when one becomes readable and nobody waits.
+    """
+
+    def __init__(
+        self, connection: Connection, lease_id: str, descriptors: Sequence[int], bell: int
+    ) -> None:
+        self._connection = connection
+        self._lease_id = lease_id
+        self._descriptors = (*descriptors, bell)
+        self._kept: tuple[int, ...] = ()  # by `_loop`; duplicates, ours to close
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sleeper: asyncio.Future[None] | None = None
+        self._look: Callable[[], bool] | None = None  # the sleeper's
+        self._unheard = False
+
+    async def wait(self, look: Callable[[], bool], spin_ns: int) -> None:
+        """Calls `look` when one of the descriptors is readable or something has arrived, and returns
+        when that says so; `spin_ns` is for the other twin. Raises: BrokerUnavailable.
+        """
+        if not self._connection.is_quiet(self._lease_id):
+            await self._connection.wait(self._descriptors, self._lease_id)
+            look()
+            return
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+            self._keep(loop)
+        self._unheard = False
+        self._sleeper = sleeper = loop.create_future()
+        self._look = look
+        try:
+            await sleeper
+        finally:
+            self._sleeper = self._look = None
+
+    def close(self) -> None:
+        """From any thread, since the garbage collector calls it, too."""
+        loop = self._loop
+        if loop is None or loop.is_closed() or asyncio._get_running_loop() is loop:
+            self._drop()
+        else:
+            with contextlib.suppress(RuntimeError):  # closed in between
+                loop.call_soon_threadsafe(self._drop)
+
+    def _keep(self, loop: asyncio.AbstractEventLoop) -> None:
+        # duplicates: others have the loop wait for the same socket, and these may outlive the originals
+        self._kept = tuple(map(os.dup, (*self._descriptors, self._connection.fileno())))
+        for fd in self._kept:
+            loop.add_reader(fd, self._readable)
+
+    def _drop(self) -> None:
+        loop, kept = self._loop, self._kept
+        self._loop, self._kept = None, ()
+        for fd in kept:
+            assert loop is not None
+            loop.remove_reader(fd)
+            os.close(fd)
+
+    def _readable(self) -> None:
+        # It looks here, not in the task: before that one runs the loop would find the same once more.
+        look, sleeper = self._look, self._sleeper
+        if look is not None and sleeper is not None:
+            if look() and not sleeper.done():
+                sleeper.set_result(None)
+        elif self._unheard:
+            self._drop()
+        else:
+            self._unheard = True  # a last echo of what has been read
 
 
 async def in_thread(function: Callable[[], _T]) -> _T:

@@ -40,8 +40,11 @@ class Runner:
 
         Shapes and dtypes: exactly those of `model.inputs()`, in any memory layout. A model with one
         input also takes the bare array.
-        Owns: the outputs are yours. Arrays from `allocate` are read where they are: leave them alone
-        until the call returns. Others are copied first.
+        Owns: the outputs are yours, for as long as you like. Those of 128 KiB and more together may lie
+        in memory shared with the device, which has room for `worker_num` such results per device; the
+        room is free again when the last array or view of a result is gone, and until then further
+        results are copies. Arrays from `allocate` are read where they are: leave them alone until the
+        call returns. Others are copied first.
         Raises: TypeError, ValueError, before anything is sent; SessionClosed, SessionTerminated,
         FuriosaRuntimeError.
         """

@@ -36,6 +36,10 @@ class Stage(Enum):
     DONE = "done"
 
 
+# Reading a member through its class costs as much as a call.
+_WAITING, _PLACED, _SUBMITTED, _DONE = Stage
+
+
 Outcome = CompletionStatus | FuriosaRuntimeError  # an error: all runs were failed together by it
 
 
@@ -46,7 +50,7 @@ class Run:
 
     def __init__(self, id_: int) -> None:
         self.id = id_
-        self.stage = Stage.WAITING
+        self.stage = _WAITING
         self.device = -1
         self.slot = -1  # byte offset in the arena of its device
         self.outcome: Outcome | None = None
@@ -54,7 +58,7 @@ class Run:
     @property
     def asleep(self) -> bool:
         """Whether there is nothing for its owner to do but wait."""
-        return self.stage is Stage.WAITING or self.stage is Stage.SUBMITTED
+        return self.stage is _WAITING or self.stage is _SUBMITTED
 
 
 class InFlight:
@@ -80,43 +84,49 @@ class InFlight:
         called after `fail`.
         """
         run = Run(next(self._ids))
-        device = self._least_busy(resident)
+        device = self._least_busy(resident) if len(self._load) > 1 else 0
         slot = self._slots[device].take()
         if slot is None:  # the least busy one is full, so all are
             self._waiting.append(run)
         else:
             self._load[device] += 1
-            _place(run, device, slot)
+            run.stage = _PLACED
+            run.device = device
+            run.slot = slot
         self._owned.add(run)
         return run
 
     def submit(self, run: Run) -> None:
         """Its record is about to be in the queue."""
-        run.stage = Stage.SUBMITTED
+        run.stage = _SUBMITTED
         self._submitted[run.id] = run
 
     def complete(self, id_: int, status: CompletionStatus) -> Sequence[Signal]:
         run = self._submitted.pop(id_)
         if run not in self._owned:
             return self._free(run)
-        run.stage = Stage.DONE
+        run.stage = _DONE
         run.outcome = status
         return self._woken(run)
 
     def leave(self, run: Run) -> Sequence[Signal]:
-        """The owner goes: with its outputs, with an error, or cancelled at any stage."""
+        """The owner goes: with its outputs, with an error, or cancelled at any stage; it leads no more."""
         self._owned.remove(run)
-        self._followers.pop(run, None)
+        if self._followers:
+            self._followers.pop(run, None)
+        if self._leader is run:
+            self._leader = None
         signals: list[Signal] = []
         if self.failure is None:
-            if run.stage is Stage.WAITING:
+            if run.stage is _WAITING:
                 self._waiting.remove(run)
-            elif run.stage is not Stage.SUBMITTED:
+            elif run.stage is not _SUBMITTED:
                 signals += self._free(run)
-        if not self._owned:
+        if self._drained and not self._owned:
             signals += self._drained
             self._drained.clear()
-        signals += self._promoted()
+        if self._followers:
+            signals += self._promoted()
         return signals
 
     def fail(self, failure: FuriosaRuntimeError) -> Sequence[Signal]:
@@ -125,8 +135,8 @@ class InFlight:
             return ()
         self.failure = failure
         for run in self._owned:
-            if run.stage is not Stage.DONE:
-                run.stage = Stage.DONE
+            if run.stage is not _DONE:
+                run.stage = _DONE
                 run.outcome = failure
         self._waiting.clear()
         self._submitted.clear()
@@ -146,7 +156,10 @@ class InFlight:
         """Sleep until `signal` is set; then look whether `run` is still asleep, and try to lead."""
         self._followers[run] = signal
 
-    def resign(self) -> Sequence[Signal]:
+    def resign(self, run: Run) -> Sequence[Signal]:
+        """No effect on one that does not lead."""
+        if self._leader is not run:
+            return ()
         self._leader = None
         return self._promoted()
 
@@ -156,6 +169,11 @@ class InFlight:
             self._drained.append(signal)
             return False
         return True
+
+    @property
+    def lone(self) -> bool:
+        """Whether there is one run only."""
+        return len(self._owned) == 1
 
     @property
     def unused(self) -> bool:
@@ -172,13 +190,13 @@ class InFlight:
             assert not self._waiting
             assert not self._followers
             return
-        holders = [run for run in self._owned if run.stage is not Stage.WAITING]
+        holders = [run for run in self._owned if run.stage is not _WAITING]
         holders += [run for run in self._submitted.values() if run not in self._owned]
         for device, slots in enumerate(self._slots):
             here = [run.slot for run in holders if run.device == device]
             assert len(here) == len(set(here)) == self._load[device] <= slots.count
         assert not self._waiting or sum(self._load) == sum(s.count for s in self._slots)
-        assert set(self._waiting) == {r for r in self._owned if r.stage is Stage.WAITING}
+        assert set(self._waiting) == {r for r in self._owned if r.stage is _WAITING}
         assert self._followers.keys() <= {run for run in self._owned if run.asleep}
 
     def _least_busy(self, resident: int | None) -> int:
@@ -190,7 +208,7 @@ class InFlight:
     def _free(self, run: Run) -> Sequence[Signal]:
         if self._waiting:
             heir = self._waiting.popleft()
-            _place(heir, run.device, run.slot)
+            heir.stage, heir.device, heir.slot = _PLACED, run.device, run.slot
             if heir is self._leader:
                 self._ring()
             return self._woken(heir)
@@ -199,16 +217,10 @@ class InFlight:
         return ()
 
     def _woken(self, run: Run) -> Sequence[Signal]:
-        signal = self._followers.pop(run, None)
+        signal = self._followers.pop(run, None) if self._followers else None
         return () if signal is None else (signal,)
 
     def _promoted(self) -> Sequence[Signal]:
         if self._leader is not None or not self._followers:
             return ()
         return self._woken(next(iter(self._followers)))
-
-
-def _place(run: Run, device: int, slot: int) -> None:
-    run.stage = Stage.PLACED
-    run.device = device
-    run.slot = slot

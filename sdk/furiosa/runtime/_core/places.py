@@ -1,12 +1,17 @@
-"""Where the tensors of one program lie in an arena: slots for runs, and inputs lent to the caller.
+"""Where the tensors of one program lie in an arena: slots for runs, and tensors lent to the caller.
 
 An arena holds `workers` slots (inputs, then outputs), then as many blocks of inputs only, which
 `allocate` lends. Arrays lent are filled in place and a run reads them where they are, without a copy.
+
+Then come spare blocks of outputs, if those are large. A run that is done leaves its outputs to its caller
+and its slot takes a spare block instead; the block is spare again when nobody holds an array in it any
+more. When there is no spare one left, outputs are copied: no run ever waits for who keeps results.
 """
 
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +23,10 @@ from furiosa.queuepair import Geometry, Slots, tensor_offsets
 Array = npt.NDArray[Any]
 
 MAX_WORKERS: Final = 1024  # as deep as a queue pair can be
+LEFT_BYTES: Final = (
+    128 * 1024
+)  # fewer of outputs are copied: that takes less than to leave them, 2 us
+SPARE_BYTES: Final = 64 * 1024 * 1024  # at most for spare blocks
 DEFAULT_WORKERS: Final = 2  # one run on the device while the next one's inputs are copied
 
 
@@ -42,9 +51,14 @@ class Layout:
         self.outputs = _Block(outputs)
         self.workers = workers
         self.slot_bytes = self.inputs.nbytes + self.outputs.nbytes
+        self.spares = 0
+        if self.outputs.nbytes >= LEFT_BYTES:
+            self.spares = min(workers, SPARE_BYTES // self.outputs.nbytes)
+        self.lent_base = workers * self.slot_bytes
+        self.spare_base = self.lent_base + workers * self.inputs.nbytes
         self.geometry = Geometry(
             depth=1 << (workers - 1).bit_length(),
-            arena_bytes=workers * (self.slot_bytes + self.inputs.nbytes),
+            arena_bytes=self.spare_base + self.spares * self.outputs.nbytes,
         )
 
 
@@ -66,6 +80,23 @@ class _Block:
             )
         )
 
+    def left(self, memory: memoryview, base: int) -> tuple[Array, list[Array]]:
+        """Writable arrays at `base`, and the one that every array in this memory keeps alive."""
+        whole = np.frombuffer(memory[base : base + self.nbytes], np.uint8)
+        return whole, [
+            whole[offset : offset + nbytes].view(dtype).reshape(shape)
+            for offset, (shape, dtype, nbytes) in zip(self.offsets, self._kinds, strict=True)
+        ]
+
+
+class _Left(weakref.ref[Array]):
+    """A block of outputs that callers have. Its callback runs anywhere, in any thread, and is swallowed if
+    it raises, so it is a method of a list: in one made of bytecode a Ctrl-C could get lost.
+    """
+
+    __slots__ = ("base",)
+    base: int
+
 
 class Places:
     """The arena of one device. Offsets are bytes from its start."""
@@ -77,23 +108,45 @@ class Places:
         self.slots = Slots(layout.slot_bytes, layout.workers)
         starts = range(0, layout.workers * layout.slot_bytes, layout.slot_bytes)
         self._inputs = {start: layout.inputs.views(memory, start) for start in starts}
+        self.outputs_at = {start: start + layout.inputs.nbytes for start in starts}  # by slot
+        end = layout.spare_base + layout.spares * layout.outputs.nbytes
+        self._spare = list(range(layout.spare_base, end, layout.outputs.nbytes or 1))
         self._outputs = {
-            start: layout.outputs.views(memory, self.outputs_at(start)) for start in starts
+            base: layout.outputs.views(memory, base)
+            for base in (*self.outputs_at.values(), *self._spare)
         }
+        self._left: dict[int, _Left] = {}
+        self._given_up: list[_Left] = []  # spare again
         self._lendable = Slots(layout.inputs.nbytes, layout.workers)
-        self._lent_base = layout.workers * layout.slot_bytes
-
-    def outputs_at(self, slot: int) -> int:
-        return slot + self._layout.inputs.nbytes
+        self._lent_base = layout.lent_base
 
     def fill(self, slot: int, arrays: Sequence[Array]) -> None:
         for view, array in zip(self._inputs[slot], arrays, strict=True):
             np.copyto(view, array)
 
     def outputs(self, slot: int, wanted: Sequence[int]) -> list[Array]:
-        """Copies, which outlive the slot."""
-        views = self._outputs[slot]
+        """The caller's own: copies, or arrays in memory that the slot does without from now on.
+
+        Several threads may call it at once, for different slots.
+        """
+        base = self.outputs_at[slot]
+        views = self._outputs[base]
+        if self._layout.spares and sum([views[index].nbytes for index in wanted]) >= LEFT_BYTES:
+            with suppress(IndexError):  # there is none, or another thread was faster
+                self.outputs_at[slot] = self._take_spare()
+                return self._leave(base, wanted)
         return [views[index].copy() for index in wanted]
+
+    def _take_spare(self) -> int:
+        if self._given_up:
+            return self._given_up.pop().base
+        return self._spare.pop()
+
+    def _leave(self, base: int, wanted: Sequence[int]) -> list[Array]:
+        whole, arrays = self._layout.outputs.left(self._memory, base)
+        self._left[base] = _Left(whole, self._given_up.append)
+        self._left[base].base = base
+        return [arrays[index] for index in wanted]
 
     def borrow(self) -> tuple[int, tuple[Array, ...]] | None:
         """Input arrays outside the slots and their offset; None when all are lent."""

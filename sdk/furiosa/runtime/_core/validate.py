@@ -34,7 +34,7 @@ class Inputs:
     def __init__(self, specs: Sequence[TensorSpec]) -> None:
         self._specs = tuple(specs)
         self._names = tuple(spec.name for spec in specs)
-        self._expected = tuple((spec.shape, spec.dtype.numpy) for spec in specs)
+        self._expected = tuple((i, spec.shape, spec.dtype.numpy) for i, spec in enumerate(specs))
 
     def ordered(self, given: TensorArray) -> list[Array]:
         """One array for each input, in program order; those that fit are passed on as they are.
@@ -54,11 +54,11 @@ class Inputs:
             )
         return [
             tensor
-            if type(tensor) is np.ndarray and tensor.shape == shape and tensor.dtype == dtype
+            if type(tensor) is np.ndarray
+            and tensor.shape == shape
+            and (tensor.dtype is dtype or tensor.dtype == dtype)
             else self._admit(index, tensor)
-            for index, (tensor, (shape, dtype)) in enumerate(
-                zip(tensors, self._expected, strict=True)
-            )
+            for tensor, (index, shape, dtype) in zip(tensors, self._expected, strict=True)
         ]
 
     def named(self, given: Mapping[str, Tensor]) -> list[Array]:
@@ -91,7 +91,7 @@ class Inputs:
         return list(islice(given, len(self._expected) + 1))  # an endless one is too long as well
 
     def _admit(self, index: int, tensor: Tensor) -> Array:
-        shape, dtype = self._expected[index]
+        _, shape, dtype = self._expected[index]
         label = f"input {index} ({self._names[index]!r})"
         if type(tensor) in _NUMBER_KINDS:
             if shape == () and dtype.kind in _NUMBER_KINDS[type(tensor)]:

@@ -5,6 +5,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +30,9 @@ Array = npt.NDArray[Any]
 # load has replaced already, or a new one. Loading once more is right in both cases.
 LOADS: Final = 3
 CLOSE_SECONDS: Final = 10.0  # how long close() lets runs in flight finish
+
+# Reading a member through its class costs as much as a call.
+_WAITING, _PLACED, _LOADED = Stage.WAITING, Stage.PLACED, Phase.LOADED
 
 # Trying again on the same lease cannot help after these.
 _FATAL: Final = (
@@ -58,7 +62,7 @@ class LoadedModel:
         self._workers = workers
         self._traced = traced  # its last output are the times of its steps
         self._session = Session()
-        self._deployments: list[Deployment] = []  # the current one, if any
+        self._deployments: list[Deployment[io.Watch]] = []  # the current one, if any
         self._lock = threading.Lock()  # of these two; never held while waiting
         self._changing = io.Lock()  # held while loading or closing
         self._loss: broker.FuriosaError | None = None  # the last one since loading began
@@ -70,7 +74,7 @@ class LoadedModel:
         with self._changing:
             with self._lock:
                 self._session.check()
-                if self._session.phase is Phase.LOADED:
+                if self._session.phase is _LOADED:
                     return
             try:
                 if self._deployments:  # lost; what is left of it where no worker died
@@ -90,12 +94,13 @@ class LoadedModel:
                 raise translate(error) from error
 
     def infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
-        """The wanted outputs, copied, for inputs that `self.inputs` has passed."""
+        """The wanted outputs, the caller's own, for inputs that `self.inputs` has passed."""
         deployment, run, loan = self._enter(arrays)
         try:
-            if run.stage is Stage.WAITING:
+            if run.stage is _WAITING:
                 self._sleep(deployment, run)
-            if run.stage is Stage.PLACED:
+                self._resign(deployment, run)
+            if run.stage is _PLACED:
                 if loan is not None and loan[0] == run.device:
                     inputs_at = loan[1]
                 else:
@@ -109,7 +114,8 @@ class LoadedModel:
                 with self._lock:
                     signals = deployment.runs.leave(run)
                     deployment.dispose_if_unused()
-                _set(signals)
+                if signals:
+                    _set(signals)
             except BaseException:
                 self._interrupted(deployment)
                 raise
@@ -118,7 +124,7 @@ class LoadedModel:
         """Input arrays in the arena of a device, else ordinary ones."""
         with self._lock:
             self._session.check()
-            loaded = self._session.phase is Phase.LOADED
+            loaded = self._session.phase is _LOADED
             lent = self._deployments[0].loans.lend() if loaded else None
         if lent is None:
             return [np.zeros(desc.shape, desc.numpy_dtype) for desc in self.model.inputs()]
@@ -161,14 +167,15 @@ class LoadedModel:
             signals = self._fail(terminated(cause))
         _set(signals)
 
-    def _enter(self, arrays: Sequence[Array]) -> tuple[Deployment, Run, tuple[int, int] | None]:
+    def _enter(
+        self, arrays: Sequence[Array]
+    ) -> tuple[Deployment[io.Watch], Run, tuple[int, int] | None]:
         """A new run; with device and offset of its inputs, when they are in the arena already."""
         while True:
+            if not self._holding.is_quiet():
+                self._holding.listen()
             with self._lock:
-                self._session.check()
-            self._holding.listen()
-            with self._lock:
-                if self._session.phase is Phase.LOADED:
+                if self._session.phase is _LOADED:
                     deployment = self._deployments[0]
                     loan = deployment.loans.find(arrays)
                     try:
@@ -177,12 +184,13 @@ class LoadedModel:
                         signals = self._lose(deployment, _interruption())
                         _set(signals)
                         raise
+                self._session.check()
             self.load()
 
-    def _submit(self, deployment: Deployment, run: Run, inputs_at: int) -> None:
+    def _submit(self, deployment: Deployment[io.Watch], run: Run, inputs_at: int) -> None:
         try:
             with self._lock:
-                if run.stage is Stage.PLACED:  # else it was failed while its inputs were copied
+                if run.stage is _PLACED:  # else it was failed while its inputs were copied
                     deployment.submit(run, inputs_at)
         except FuriosaRuntimeError as error:
             self._give_up(deployment, error)
@@ -190,8 +198,11 @@ class LoadedModel:
             self._interrupted(deployment)
             raise
 
-    def _sleep(self, deployment: Deployment, run: Run) -> None:
-        """Until the run has its slot or its outcome; leading or following, see `_core.inflight`."""
+    def _sleep(self, deployment: Deployment[io.Watch], run: Run) -> None:
+        """Until the run has its slot or its outcome; leading or following, see `_core.inflight`.
+
+        A run that leads goes on doing so, until it resigns or leaves.
+        """
         runs = deployment.runs
         while True:
             with self._lock:
@@ -204,21 +215,24 @@ class LoadedModel:
             if not leads:
                 signal.wait()
                 continue
-            try:
-                while run.asleep:
-                    self._holding.wait(deployment.descriptors)
-                    if not self._collect(deployment):
-                        self._holding.listen()
-            finally:
-                try:
-                    with self._lock:
-                        signals = runs.resign()
-                    _set(signals)
-                except BaseException:
-                    self._interrupted(deployment)
-                    raise
+            look = partial(self._look, deployment, run)
+            while run.asleep:
+                self._holding.wait(deployment.watch, look, deployment.spin_ns)
+                if run.asleep and not self._holding.is_quiet():
+                    self._holding.listen()
+            return
 
-    def _collect(self, deployment: Deployment) -> bool:
+    def _resign(self, deployment: Deployment[io.Watch], run: Run) -> None:
+        """It has other things to do than to read for others."""
+        with self._lock:
+            signals = deployment.runs.resign(run)
+        _set(signals)
+
+    def _look(self, deployment: Deployment[io.Watch], run: Run) -> bool:
+        """Collect; whether `run`, which leads, must wake: it has what it waits for, or there are news."""
+        return not self._collect(deployment) or not run.asleep
+
+    def _collect(self, deployment: Deployment[io.Watch]) -> bool:
         """Whether there were completions."""
         signals: list[Signal] = []
         try:
@@ -231,21 +245,24 @@ class LoadedModel:
             self._interrupted(deployment)
             raise
         finally:
-            _set(signals)
+            if signals:
+                _set(signals)
 
-    def _give_up(self, deployment: Deployment, error: FuriosaRuntimeError) -> None:
+    def _give_up(self, deployment: Deployment[io.Watch], error: FuriosaRuntimeError) -> None:
         self._holding.listen()  # the broker may know a better reason
         with self._lock:
             signals = self._lose(deployment, error)
         _set(signals)
 
-    def _interrupted(self, deployment: Deployment) -> None:
+    def _interrupted(self, deployment: Deployment[io.Watch]) -> None:
         """A Ctrl-C at the wrong moment: between a record and its ring, say, which shifts all later ones."""
         with self._lock:
             signals = self._lose(deployment, _interruption())
         _set(signals)
 
-    def _lose(self, deployment: Deployment, error: FuriosaRuntimeError) -> Sequence[Signal]:
+    def _lose(
+        self, deployment: Deployment[io.Watch], error: FuriosaRuntimeError
+    ) -> Sequence[Signal]:
         if deployment.runs.failure is not None:
             return ()
         self._session.handle(Lost())
@@ -285,7 +302,7 @@ class LoadedModel:
                     port = Port.attach(file, queue_id, descriptors, layout.geometry)
                     opened.callback(port.queue.close)
                     ports.append(port)
-                deployment = Deployment(program.id, layout, ports)
+                deployment = Deployment(program.id, layout, ports, self._holding.watch)
                 opened.callback(deployment.close)
                 self._describe(program)
                 if self._adopt(deployment):
@@ -297,7 +314,7 @@ class LoadedModel:
         self._forget(program, queue_ids)
         return False
 
-    def _adopt(self, deployment: Deployment) -> bool:
+    def _adopt(self, deployment: Deployment[io.Watch]) -> bool:
         """Make it the current one, unless its worker is dead already. Raises: when closed or ended."""
         self._holding.listen()
         with self._lock:
