@@ -42,7 +42,6 @@ _log = logging.getLogger(__name__)
 # client that asks again at once has its answer in 50 us instead of 90. It yields, so that a client on the
 # same CPU loses nothing by it.
 SPIN_NS: Final = 100_000
-_READ: Final = 8 * 1024 * 1024
 
 
 def read_program(fd: int, limit: int) -> bytes:
@@ -57,12 +56,10 @@ def read_program(fd: int, limit: int) -> bytes:
     size = os.fstat(fd).st_size
     if size > limit:
         raise LimitExceeded("enf_bytes", size, limit)
-    content = bytearray()
-    while len(content) < size and (
-        chunk := os.pread(fd, min(_READ, size - len(content)), len(content))
-    ):
-        content += chunk
-    return bytes(content)
+    content = os.pread(fd, size, 0)
+    while len(content) < size and (rest := os.pread(fd, size - len(content), len(content))):
+        content += rest
+    return content
 
 
 class Server:
@@ -187,13 +184,16 @@ class Server:
             content = read_program(item.descriptors[0], self._settings.max_enf_bytes)
         finally:
             item.close()
+        enf_bytes = len(content)
         program = self._load_program(content, self._pes)
+        del content
+        linux.trim_heap()  # what loading needed is several times as much as what the program keeps
         answer = Loaded(
             request.request,
             program.target,
             program.inputs.specs,
             program.outputs.specs,
-            len(content),
+            enf_bytes,
         )
         try:
             payload = messages.encode(answer)
