@@ -96,7 +96,7 @@ class GraphBuilder:
         is merged into the first by every parser, and the graph's initialisers are a list.
         Source: protobuf encoding, "Last one wins".
         """
-        raw = memoryview(np.ascontiguousarray(array)).cast("B")
+        raw = np.ascontiguousarray(array).data.cast("B")
         head = tensor.SerializeToString(deterministic=True) + _field(_RAW_DATA, len(raw))
         outer = _field(_INITIALIZER, len(head) + len(raw))
         size = len(outer) + len(head) + len(raw)
