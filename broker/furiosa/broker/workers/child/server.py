@@ -185,7 +185,7 @@ class Server:
         finally:
             item.close()
         enf_bytes = len(content)
-        program = self._load_program(content, self._pes)
+        program = self._load_program(content, self._pes, self._admit)
         del content
         linux.trim_heap()  # what loading needed is several times as much as what the program keeps
         answer = Loaded(
@@ -205,6 +205,19 @@ class Server:
             raise InvalidProgram("description", str(error)) from None
         self._programs[request.program] = program
         return answer
+
+    def _admit(self, asked: int) -> None:
+        """Raises: LimitExceeded when so much device memory is not free beside the programs loaded."""
+        held = {number: program.memory_bytes for number, program in self._programs.items()}
+        used, limit = sum(held.values()), self._settings.memory_bytes
+        if used + asked > limit:
+            loaded = ", ".join(f"program {number} with {size}" for number, size in held.items())
+            raise LimitExceeded(
+                f"device memory in bytes (this program asks for {asked}, {max(limit - used, 0)} are "
+                f"free beside {loaded or 'no other program'})",
+                used + asked,
+                limit,
+            )
 
     def _unload(self, request: Unload, _: channel.Message) -> Message:
         program = self._programs.pop(request.program, None)
