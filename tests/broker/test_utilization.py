@@ -1,4 +1,7 @@
+import asyncio
 from collections.abc import Mapping, Sequence
+
+import pytest
 
 from furiosa.broker.devices import CounterReading
 from furiosa.broker.utilization import measure
@@ -43,3 +46,26 @@ async def test_only_files_leased_at_both_ends_have_a_row() -> None:
         return dict.fromkeys(files)
 
     assert await measure(lambda: next(leases), read, 0.0) == ()
+
+
+async def test_counters_that_wrap_in_a_long_window_are_read_before_they_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def read(
+        files: Sequence[DeviceFile],
+    ) -> Mapping[DeviceFile, CounterReading | None]:
+        now = round(sum(slept) * SECOND)
+        return {PE0: CounterReading(now, now, now * 3 // 4 % 2**32, now // 4 % 2**32)}
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    [row] = await measure(lambda: [a_lease(PE0)], read, 60.0)
+    assert max(slept) * SECOND < 2**32
+    assert sum(slept) == pytest.approx(60)
+    assert row.npu_fraction == pytest.approx(0.75)
+    assert row.computation_fraction == pytest.approx(1 / 3)
+    assert row.io_fraction == pytest.approx(2 / 3)

@@ -58,6 +58,37 @@ def test_the_builder_computes_what_it_was_told() -> None:
     np.testing.assert_allclose(np.array(results), np.full((1, 2, 3), 1 / 3), rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "float16", "float32", "bool"])
+def test_large_constants_are_like_small_ones(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    arrays = [
+        rng.integers(0, 2 if dtype == "bool" else 100, shape).astype(dtype)
+        for shape in ((2, 3), (40, 50, 3), (7,), (1 << 16,), (3 << 14, 8))
+    ]
+    arrays.append(arrays[2].reshape(1, 7).repeat(6000, 0).T)  # not in C order
+    graph = GraphBuilder("g")
+    names = [graph.constant(array) for array in arrays]
+    graph.node("Identity", [names[1]], ["y"])
+    model = onnx.load_from_string(graph.build())
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert set(found) == set(names)
+    for name, array in zip(names, arrays, strict=True):
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+    assert [node.op_type for node in model.graph.node] == ["Identity"]
+    assert onnx.load_from_string(model.SerializeToString(deterministic=True)) == model
+
+
+def test_a_graph_with_large_constants_is_checked_as_a_whole() -> None:
+    graph = GraphBuilder("g")
+    graph.input("x", F32, (2, 4))
+    product = graph.node("MatMul", ["x", graph.constant(np.ones((4, 4096), np.float32))])
+    graph.node("MatMul", [*product, graph.constant(np.ones((4096, 3), np.float32))], ["y"])
+    graph.output("y", F32, (2, 3))
+    check_host_graph(graph.build(), [X], [Y])
+    refuse(graph.build()[:-1], "cannot be parsed")
+
+
 def test_the_builder_makes_up_names_that_nobody_chose() -> None:
     graph = GraphBuilder("g")
     graph.input("Relu_1", F32, (1,))

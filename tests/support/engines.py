@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from furiosa.broker.workers.child.program import LoadedProgram
+from furiosa.broker.workers.child.program import Admit, LoadedProgram
 from furiosa.common.errors import InvalidProgram
 from furiosa.common.tensor import DType, Quantization, TensorSpec
 
@@ -26,6 +26,8 @@ HANG_ON_LOAD = b"hang on load"
 DIE_ON_LOAD = b"die on load"
 FAIL_ON_LOAD = b"fail on load"  # with an error that is nobody's fault but ours
 MANY = b"many"  # more outputs than a message may name
+
+MEMORY = 1000  # that each asks for
 
 INPUT = TensorSpec("x", DType.UINT8, (1, 64), Quantization(0.5, 3))
 OUTPUT = TensorSpec("y", DType.UINT8, (64,))
@@ -66,7 +68,8 @@ class FakeEngine:
         pass
 
 
-def load(data: bytes, pes: int, traced: bool) -> LoadedProgram:
+def load(data: bytes, pes: int, traced: bool, admit: Admit) -> LoadedProgram:
+    admit(MEMORY)
     match data:
         case b"hang on load":
             signal.pause()
@@ -75,7 +78,9 @@ def load(data: bytes, pes: int, traced: bool) -> LoadedProgram:
         case b"fail on load":
             raise ArithmeticError("told to fail")
         case b"many":
-            return LoadedProgram.of(f"{pes}pe", (INPUT,), (OUTPUT,) * 2000, FakeEngine(data))
+            return LoadedProgram.of(
+                f"{pes}pe", (INPUT,), (OUTPUT,) * 2000, FakeEngine(data), MEMORY
+            )
         case b"invert" | b"fail" | b"hang" | b"die":
-            return LoadedProgram.of(f"{pes}pe", (INPUT,), (OUTPUT,), FakeEngine(data))
+            return LoadedProgram.of(f"{pes}pe", (INPUT,), (OUTPUT,), FakeEngine(data), MEMORY)
     raise InvalidProgram("word", f"{data!r:.80}")

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from furiosa.broker.workers.child.program import LoadedProgram
+from furiosa.broker.workers.child.program import Admit, LoadedProgram
 from furiosa.broker.workers.child.syscalls import HOSTILE, Numbers
 from furiosa.common.errors import InvalidProgram, WorkerDied
 from support.workers import a_pool
@@ -140,7 +140,7 @@ ATTEMPTS: Final[Mapping[str, Callable[[], str]]] = {
 }
 
 
-def load(data: bytes, pes: int, traced: bool) -> LoadedProgram:
+def load(data: bytes, pes: int, traced: bool, admit: Admit) -> LoadedProgram:
     try:
         outcome = ATTEMPTS[data.decode()]()
     except OSError as error:

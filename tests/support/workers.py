@@ -58,8 +58,10 @@ class Bench:
         finally:
             os.close(fd)
 
-    async def queue(self, lease: str, file: DeviceFile = PE0) -> ClientQueue:
-        _, descriptors = await self.pool.open_queue(lease, file, SMALL)
+    async def queue(
+        self, lease: str, file: DeviceFile = PE0, geometry: Geometry = SMALL
+    ) -> ClientQueue:
+        _, descriptors = await self.pool.open_queue(lease, file, geometry)
         return ClientQueue.attach(descriptors)
 
     async def release(self, lease: str) -> None:

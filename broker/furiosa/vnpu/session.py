@@ -33,12 +33,15 @@ def create(model: bytes, threads: int) -> Any:
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     # threads spin during a run, where it makes two cores worth having, and never after it
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    return onnxruntime.InferenceSession(
+    session = onnxruntime.InferenceSession(
         model,
         options,
         providers=["CPUExecutionProvider"],
         disabled_optimizers=["DoubleQDQPairsRemover"],  # forgets the middle one of three roundings
     )
+    # kept to start over with another provider, which there is none of: as large as all its weights
+    session._model_bytes = None
+    return session
 
 
 @cache

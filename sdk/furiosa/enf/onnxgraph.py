@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import numpy.typing as npt
 
 from furiosa.common.errors import InvalidProgram
@@ -17,6 +18,10 @@ from furiosa.enf.protoscan import Malformed, parse
 
 if TYPE_CHECKING:
     import onnx
+
+# Source: onnx.proto: ModelProto.graph, GraphProto.initializer, TensorProto.raw_data
+_GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
+_LARGE: Final = 4096  # bytes
 
 IR_VERSION: Final = 8
 DEFAULT_OPSET: Final = 17
@@ -55,6 +60,7 @@ class GraphBuilder:
         import onnx
 
         self._names: set[str] = set()
+        self._large: list[bytes | memoryview] = []  # initialisers, as the end of the model's bytes
         self._model = onnx.ModelProto(ir_version=IR_VERSION)
         self._model.opset_import.add(version=opset)
         self._graph = self._model.graph
@@ -70,15 +76,31 @@ class GraphBuilder:
         return name
 
     def constant(self, array: npt.NDArray[Any], hint: str = "c") -> str:
-        """An initialiser with a copy of `array`."""
+        """An initialiser of `array`, which must not change until `build`."""
+        import onnx
         from onnx import helper
 
         name = self._fresh(hint)
-        # in place: weights are large, and numpy_helper.from_array would copy them twice more
-        tensor = self._graph.initializer.add(name=name, dims=array.shape)
-        tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
-        tensor.raw_data = array.tobytes()
+        data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+        if array.nbytes < _LARGE:
+            tensor = self._graph.initializer.add(name=name, dims=array.shape, data_type=data_type)
+            tensor.raw_data = array.tobytes()
+        else:
+            self._splice(onnx.TensorProto(name=name, dims=array.shape, data_type=data_type), array)
         return name
+
+    def _splice(self, tensor: "onnx.TensorProto", array: npt.NDArray[Any]) -> None:
+        """Keeps a large initialiser, whose `raw_data` are the values of `array`, out of the protobuf.
+
+        Through it weights would be copied three times instead of once. A message field that comes again
+        is merged into the first by every parser, and the graph's initialisers are a list.
+        Source: protobuf encoding, "Last one wins".
+        """
+        raw = np.ascontiguousarray(array).data.cast("B")
+        head = tensor.SerializeToString(deterministic=True) + _field(_RAW_DATA, len(raw))
+        outer = _field(_INITIALIZER, len(head) + len(raw))
+        size = len(outer) + len(head) + len(raw)
+        self._large += [_field(_GRAPH, size) + outer + head, raw]
 
     def node(
         self,
@@ -103,7 +125,7 @@ class GraphBuilder:
 
     def build(self) -> bytes:
         """A serialised ONNX model."""
-        return self._model.SerializeToString(deterministic=True)
+        return b"".join((self._model.SerializeToString(deterministic=True), *self._large))
 
     def _fresh(self, hint: str) -> str:
         number = len(self._names)
@@ -117,6 +139,16 @@ class GraphBuilder:
         if name:  # an empty name is an optional output left out
             self._names.add(name)
         return name
+
+
+def _field(number: int, size: int) -> bytes:
+    """What comes before the bytes of a protobuf field that has a length."""
+    out = bytearray((number << 3 | 2,))
+    while size >= 0x80:
+        out.append(size & 0x7F | 0x80)
+        size >>= 7
+    out.append(size)
+    return bytes(out)
 
 
 def _elem_type(dtype: DType) -> int:

@@ -93,6 +93,11 @@ class Program:
         )
 
     @property
+    def device_bytes(self) -> int:
+        """The DRAM that a card needs for it as long as it is loaded: constants and buffers."""
+        return self.dram_bytes + sum(constant.nbytes for constant in self.constants)
+
+    @property
     def input_specs(self) -> tuple[TensorSpec, ...]:
         return tuple(map(self.spec, self.inputs))
 

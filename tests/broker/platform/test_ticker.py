@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from furiosa.broker.devices import read_counters
 from furiosa.broker.platform import Measured, Ticker, VirtualPlatform
 from furiosa.common.names import DeviceFile
+from support.waiting import until
 
 PE0 = DeviceFile.parse("npu0pe0")
 Readings = Mapping[DeviceFile, Measured | None]
@@ -22,8 +24,10 @@ class Slow(VirtualPlatform):
         self.go_on = threading.Semaphore(0)
         self.inside = self.most = 0
         self.failure: OSError | None = None
+        self.times: list[float | None] = []
 
     def tick(self, readings: Readings, now: float | None = None) -> None:
+        self.times.append(now)
         self.inside += 1
         self.most = max(self.most, self.inside)
         self.entered.release()
@@ -54,6 +58,25 @@ async def test_there_are_never_two_ticks_at_once_also_when_one_is_cancelled(tmp_
     await second
     assert not entered
     assert platform.most == 1
+
+
+async def test_a_tick_that_had_to_wait_is_of_the_moment_of_its_readings(tmp_path: Path) -> None:
+    platform, moments = Slow(tmp_path), []
+
+    def readings() -> Readings:
+        moments.append(time.monotonic())
+        return {}
+
+    ticker = Ticker(platform, readings)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(ticker.tick())
+        await asyncio.to_thread(platform.entered.acquire)
+        group.create_task(ticker.tick())
+        await until(lambda: len(moments) == 2)
+        asked = time.monotonic()
+        platform.go_on.release(2)
+    assert platform.times[1] is not None
+    assert moments[1] <= platform.times[1] <= asked
 
 
 async def test_a_tree_that_cannot_be_written_is_named_once(

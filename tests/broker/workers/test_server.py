@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from furiosa.broker.workers import messages
-from furiosa.broker.workers.child.program import LoadedProgram
+from furiosa.broker.workers.child.program import Admit, LoadedProgram
 from furiosa.broker.workers.child.server import Server, read_program
 from furiosa.broker.workers.counters import Counters, CountersPage, create_page
 from furiosa.broker.workers.messages import (
@@ -80,7 +80,7 @@ class Driver:
         self.gate = threading.Event()
         self.log: list[tuple[int, int]] = []
         self.binds = 0
-        settings = WorkerSettings(max_bindings=2, max_enf_bytes=100)
+        settings = WorkerSettings(max_bindings=2, max_enf_bytes=100, memory_bytes=2500)
         self._server = Server(theirs, counters, 1, settings, self._load)
         self._thread = threading.Thread(target=self._serve, args=(counters,), daemon=True)
         self._decoder = channel.Decoder(messages.MAX_PAYLOAD)
@@ -88,12 +88,15 @@ class Driver:
         self._thread.start()
         assert self.receive() == Ready(())
 
-    def _load(self, data: bytes, pes: int, traced: bool) -> LoadedProgram:
+    def _load(self, data: bytes, pes: int, traced: bool, admit: Admit) -> LoadedProgram:
         if data.startswith(b"gate"):
             gate = Gate(int(data[4:]), self.gate, self.log)
-            return LoadedProgram.of("warboy", (INPUT,), (OUTPUT,), gate)
-        loaded = engines.load(data, pes, traced)
-        return LoadedProgram.of(loaded.target, (INPUT,), loaded.outputs.specs, Counting(self, data))
+            return LoadedProgram.of("warboy", (INPUT,), (OUTPUT,), gate, 0)
+        loaded = engines.load(data, pes, traced, admit)
+        counting = Counting(self, data)
+        return LoadedProgram.of(
+            loaded.target, (INPUT,), loaded.outputs.specs, counting, loaded.memory_bytes
+        )
 
     def _serve(self, counters: CountersPage) -> None:
         self._server.serve()
@@ -330,6 +333,20 @@ def test_refusals_carry_the_reason_and_the_worker_goes_on(driver: Driver) -> Non
     large = error_of(driver.load(1, b"x" * 101))
     assert (large.limit, large.value, large.maximum) == ("enf_bytes", 101, 100)
     assert driver.load(1, engines.INVERT) == Loaded(1, "1pe", (INPUT,), (OUTPUT,), 6)
+
+
+def test_programs_share_the_memory_of_their_device(driver: Driver) -> None:
+    for program in (4, 7):
+        assert isinstance(driver.load(program, engines.INVERT), Loaded)
+    refused = driver.load(8, engines.INVERT)
+    assert isinstance(refused, Refused)
+    assert isinstance(refused.error, LimitExceeded)
+    assert str(refused.error) == (
+        "device memory in bytes (this program asks for 1000, 500 are free beside program 4 with 1000, "
+        "program 7 with 1000) is 3000, the limit is 2500"
+    )
+    assert driver.ask(Unload(2, 4)) == Done(2)
+    assert isinstance(driver.load(8, engines.INVERT), Loaded)
 
 
 def test_a_queue_that_cannot_be_attached_is_refused(driver: Driver) -> None:

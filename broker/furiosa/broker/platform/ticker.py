@@ -37,7 +37,9 @@ class Ticker:
         """
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._thread, self._platform.tick, self._readings())
+            # of the same moment: the thread may first have to finish another tick
+            readings, now = self._readings(), time.monotonic()
+            await loop.run_in_executor(self._thread, self._platform.tick, readings, now)
             failure = ""
         except (OSError, RuntimeError) as exc:  # the latter: there is no thread to be had
             failure = str(exc)

@@ -30,34 +30,46 @@ def create_page() -> int:
 
 
 class CountersPage:
-    """The page mapped: four aligned 64-bit words, each read and written by one store of the CPU.
+    """The page mapped: aligned 64-bit words, each read and written by one store of the CPU.
 
-    Words are independent totals: reading one before and one after an update costs at most one run.
+    Between runs the first holds the task time; in a run it holds the task time before it less the time
+    it began, which is negative: one word, so that no reading ever counts a run twice or not at all. The
+    others are totals; reading one of them in the middle of an update costs at most one run.
     """
 
     def __init__(self, fd: int) -> None:
         """Maps `fd`, which stays yours."""
         self._map = mmap.mmap(fd, PAGE_BYTES)
-        self._words = memoryview(self._map).cast("Q")
+        self._words = memoryview(self._map).cast("q")
         self._last = Counters()
         self._since_ns = time.monotonic_ns()
 
     def started(self, now_ns: int) -> None:
-        self._words[_BUSY_SINCE] = now_ns
+        words = self._words
+        words[_BUSY_SINCE] = now_ns
+        words[_TASK] -= now_ns
 
     def ended(self, task_ns: int, tensor_ns: int) -> None:
+        """What the run in progress took."""
         words = self._words
-        words[_TASK] += task_ns
         words[_TENSOR] += tensor_ns
         words[_RUNS] += 1
+        words[_TASK] += words[_BUSY_SINCE] + task_ns
         words[_BUSY_SINCE] = 0
 
     def read(self, now_ns: int) -> Counters:
-        """Totals so far. Whatever the worker writes, they never go back nor exceed the time there was."""
-        task, tensor, runs, busy_since = self._words[:4]
-        if 0 < busy_since <= now_ns:
-            task += now_ns - busy_since
-        task = min(task, now_ns - self._since_ns)
+        """Totals so far. Whatever the worker writes, they never go back nor exceed the time there was.
+
+        Nobody knows which part of a run in progress is tensor time until it has ended: it is taken to be
+        the same part as of all runs before, and all of the first.
+        """
+        task, tensor, runs = self._words[:3]
+        limit = now_ns - self._since_ns
+        if task < 0:
+            task = min(max(task + now_ns, 0), limit)
+            before = min(max(task - self.running_ns(now_ns), 0), task)
+            tensor += (task - before) * min(max(tensor, 0), before) // before if before else task
+        task = min(task, limit)
         last = self._last
         self._last = Counters(
             max(last.task_ns, task), max(last.tensor_ns, min(tensor, task)), max(last.runs, runs)

@@ -26,7 +26,8 @@ class WorkerSettings:
     load_timeout: float = 30.0  # until a program is loaded; resnet50 takes 0.06
     request_timeout: float = 5.0  # until any other request is answered; waits for one run at most
     run_timeout: float = 60.0  # that one run may take; what follows waits for it
-    # RLIMIT_DATA of a worker, by default a card's DRAM or what there is. Arenas do not count.
+    # Of a device file: what its programs together may ask for, and RLIMIT_DATA of its worker, whatever
+    # they ask for. By default a card's DRAM or what there is. Arenas do not count.
     memory_bytes: int = field(default_factory=lambda: min(CARD_BYTES, _physical_bytes()))
     max_threads: int = 64  # of a worker; holds only where there is a `cgroup`
     open_files: int = 256  # RLIMIT_NOFILE of a worker; a queue takes three

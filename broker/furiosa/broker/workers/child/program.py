@@ -70,6 +70,7 @@ class LoadedProgram:
     inputs: Block
     outputs: Block
     engine: Engine
+    memory_bytes: int  # of the device, as admitted
 
     @classmethod
     def of(
@@ -78,8 +79,9 @@ class LoadedProgram:
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
         engine: Engine,
+        memory_bytes: int,
     ) -> "LoadedProgram":
-        return cls(target, Block(inputs), Block(outputs), engine)
+        return cls(target, Block(inputs), Block(outputs), engine, memory_bytes)
 
     def bind(self, arena: npt.NDArray[np.uint8], input_offset: int, output_offset: int) -> Bound:
         """Tie the program to two blocks of the arena. Raises: BadPlacement."""
@@ -93,4 +95,6 @@ class LoadedProgram:
         return self.engine.bind(inputs, outputs)
 
 
-Loader = Callable[[bytes, int, bool], LoadedProgram]  # ENF bytes, number of PEs, whether traced
+# Asked with the device memory a program needs before anything large is made; raises LimitExceeded.
+Admit = Callable[[int], None]
+Loader = Callable[[bytes, int, bool, Admit], LoadedProgram]  # ENF bytes, PEs, whether traced

@@ -41,7 +41,6 @@ _log = logging.getLogger(__name__)
 # How long to look for more work before sleeping: with this a client that asks again at once has its
 # answer in 50 us instead of 90.
 SPIN_NS: Final = 100_000
-_READ: Final = 8 * 1024 * 1024
 
 
 def read_program(fd: int, limit: int) -> bytes:
@@ -56,12 +55,10 @@ def read_program(fd: int, limit: int) -> bytes:
     size = os.fstat(fd).st_size
     if size > limit:
         raise LimitExceeded("enf_bytes", size, limit)
-    content = bytearray()
-    while len(content) < size and (
-        chunk := os.pread(fd, min(_READ, size - len(content)), len(content))
-    ):
-        content += chunk
-    return bytes(content)
+    content = os.pread(fd, size, 0)
+    while len(content) < size and (rest := os.pread(fd, size - len(content), len(content))):
+        content += rest
+    return content
 
 
 class Server:
@@ -182,13 +179,16 @@ class Server:
             content = read_program(item.descriptors[0], self._settings.max_enf_bytes)
         finally:
             item.close()
-        program = self._load_program(content, self._pes, request.traced)
+        enf_bytes = len(content)
+        program = self._load_program(content, self._pes, request.traced, self._admit)
+        del content
+        linux.trim_heap()  # what loading needed is several times as much as what the program keeps
         answer = Loaded(
             request.request,
             program.target,
             program.inputs.specs,
             program.outputs.specs,
-            len(content),
+            enf_bytes,
         )
         try:
             payload = messages.encode(answer)
@@ -200,6 +200,19 @@ class Server:
             raise InvalidProgram("description", str(error)) from None
         self._programs[request.program] = program
         return answer
+
+    def _admit(self, asked: int) -> None:
+        """Raises: LimitExceeded when so much device memory is not free beside the programs loaded."""
+        held = {number: program.memory_bytes for number, program in self._programs.items()}
+        used, limit = sum(held.values()), self._settings.memory_bytes
+        if used + asked > limit:
+            loaded = ", ".join(f"program {number} with {size}" for number, size in held.items())
+            raise LimitExceeded(
+                f"device memory in bytes (this program asks for {asked}, {max(limit - used, 0)} are "
+                f"free beside {loaded or 'no other program'})",
+                used + asked,
+                limit,
+            )
 
     def _unload(self, request: Unload, _: channel.Message) -> Message:
         program = self._programs.pop(request.program, None)
