@@ -47,6 +47,7 @@ NOTHING = Gauges(
     sessions=lambda: 0,
     journal_bytes=lambda: 0,
     dropped_log_lines=lambda: 0,
+    card_errors=dict,
 )
 
 
@@ -109,6 +110,7 @@ async def test_the_present_is_read_when_asked_for() -> None:
                 sessions=lambda: 7,
                 journal_bytes=lambda: 4096,
                 dropped_log_lines=lambda: 3,
+                card_errors=lambda: {(1, "device_error"): 4},
             )
         )
     )

@@ -23,7 +23,7 @@ class Slow(VirtualPlatform):
         self.inside = self.most = 0
         self.failure: OSError | None = None
 
-    def tick(self, readings: Readings, now: float | None = None) -> None:
+    def tick(self, readings: Readings, now: float | None = None, **_: object) -> None:
         self.inside += 1
         self.most = max(self.most, self.inside)
         self.entered.release()
