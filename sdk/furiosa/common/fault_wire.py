@@ -23,8 +23,8 @@ def fault_to_wire(view: FaultView) -> pb.Fault:
     match view.fault:
         case Dead():
             message.dead.SetInParent()
-        case Hot(millicelsius):
-            message.hot.millicelsius = millicelsius
+        case Hot(celsius):
+            message.hot.celsius = celsius
             message.hot.SetInParent()  # also for 0
         case Hung():
             message.hung.SetInParent()
@@ -49,7 +49,7 @@ def _fault(message: pb.Fault) -> Fault:
         case "dead":
             return Dead()
         case "hot":
-            return Hot(message.hot.millicelsius)
+            return Hot(message.hot.celsius)
         case "hung":
             return Hung()
         case "dma_error":

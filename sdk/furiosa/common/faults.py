@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 from furiosa.common.errors import BadArgument
 from furiosa.common.names import DeviceFile
 
-COLDEST, HOTTEST = -40_000, 200_000  # millicelsius that a sensor may be made to read
+COLDEST, HOTTEST = -40, 200  # degrees Celsius
 MOST_RUNS: Final = 1_000_000_000
 MOST_DELAY_NS: Final = 60 * 1_000_000_000
 
@@ -24,14 +24,14 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class Hot:
-    """The warmest place of the card is that warm."""
+    """The warmest place of the card has so many degrees Celsius."""
 
     name: ClassVar[str] = "hot"
     of_cards: ClassVar[bool] = True
-    millicelsius: int = 99_000
+    celsius: int = 99
 
     def __post_init__(self) -> None:
-        _check("millicelsius", self.millicelsius, COLDEST, HOTTEST)
+        _check("celsius", self.celsius, COLDEST, HOTTEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ class SlowDma:
     delay_ns: int
 
     def __post_init__(self) -> None:
-        _check("delay_ns", self.delay_ns, 1, MOST_DELAY_NS)
+        if not 0 < self.delay_ns <= MOST_DELAY_NS:
+            raise BadArgument("delay", f"{self.delay_ns / 1e9:g} s", "more than 0 s, 60 s at most")
 
 
 Fault = Dead | Hot | Hung | DmaError | SlowDma

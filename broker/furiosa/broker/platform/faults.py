@@ -31,11 +31,11 @@ class Faults:
     def is_alive(self, npu: int) -> bool:
         return not any(isinstance(view.fault, Dead) for view in self.of_card(npu))
 
-    def celsius(self, npu: int) -> float | None:
+    def celsius(self, npu: int) -> int | None:
         """What the warmest place is made to be; None: nothing."""
         for view in self.of_card(npu):
             if isinstance(view.fault, Hot):
-                return view.fault.millicelsius / 1e3
+                return view.fault.celsius
         return None
 
 

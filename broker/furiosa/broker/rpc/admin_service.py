@@ -122,7 +122,7 @@ class AdminService:
         self, request: pb.ClearFaultsRequest, call: Call
     ) -> pb.ClearFaultsResponse:
         npu = request.npu if request.HasField("npu") else None
-        self._authorize(call, "make cards well", npu=npu)
+        self._authorize(call, "make cards well", npu="all" if npu is None else npu)
         emulation = self._virtual()
         if npu is not None and not emulation.has_card(npu):
             raise UnknownDevice(f"npu{npu}")

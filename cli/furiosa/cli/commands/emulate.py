@@ -50,7 +50,7 @@ def _add_delay(parser: argparse.ArgumentParser) -> None:
 
 _ACTIONS: Final[dict[type[Fault], _Action]] = {
     Dead: _Action("The card does not answer", lambda args: Dead()),
-    Hot: _Action("The card is too hot", lambda args: Hot(args.celsius * 1000), _add_heat),
+    Hot: _Action("The card is too hot", lambda args: Hot(args.celsius), _add_heat),
     Hung: _Action("The next run never ends", lambda args: Hung()),
     DmaError: _Action(
         "Runs fail, because their inputs do not reach the card",
@@ -138,8 +138,8 @@ def report(faults: tuple[FaultView, ...]) -> Report:
 
 def _detail(fault: Fault) -> str:
     match fault:
-        case Hot(millicelsius):
-            return f"{millicelsius / 1e3:g} C"
+        case Hot(celsius):
+            return f"{celsius} C"
         case DmaError(1, 0):
             return "each run"
         case DmaError(1, count):

@@ -202,15 +202,15 @@ class Fault(google.protobuf.message.Message):
     class Hot(google.protobuf.message.Message):
         DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-        MILLICELSIUS_FIELD_NUMBER: builtins.int
-        millicelsius: builtins.int
+        CELSIUS_FIELD_NUMBER: builtins.int
+        celsius: builtins.int
         """of the warmest place"""
         def __init__(
             self,
             *,
-            millicelsius: builtins.int = ...,
+            celsius: builtins.int = ...,
         ) -> None: ...
-        def ClearField(self, field_name: typing.Literal["millicelsius", b"millicelsius"]) -> None: ...
+        def ClearField(self, field_name: typing.Literal["celsius", b"celsius"]) -> None: ...
 
     @typing.final
     class Hung(google.protobuf.message.Message):
