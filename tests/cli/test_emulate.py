@@ -119,7 +119,10 @@ def test_a_wrong_command_line_asks_no_broker(capsys: Output, argv: list[str]) ->
     ("argv", "said"),
     [
         (["hot", "0", "--celsius", "900"], "celsius is 900, expected -40 to 200"),
-        (["slow-dma", "0", "--delay", "2m"], "delay is 120 s, expected more than 0 s, 60 s at most"),
+        (
+            ["slow-dma", "0", "--delay", "2m"],
+            "delay is 120 s, expected more than 0 s, 60 s at most",
+        ),
         (["dma-error", "0", "--every", "0"], "every is 0, expected 1 to 1000000000"),
     ],
 )

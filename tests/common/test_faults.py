@@ -1,8 +1,10 @@
+from collections.abc import Callable
+
 import pytest
 
 from furiosa.common.errors import BadArgument, BadDeviceFile
 from furiosa.common.fault_wire import fault_from_wire, fault_to_wire
-from furiosa.common.faults import Dead, DmaError, Fault, FaultView, Hot, Hung, SlowDma
+from furiosa.common.faults import Dead, DmaError, FaultView, Hot, Hung, SlowDma
 from furiosa.common.names import DeviceFile
 from furiosa.proto.broker.v1 import admin_pb2 as pb
 
@@ -37,7 +39,7 @@ def test_a_fault_survives_the_wire(view: FaultView) -> None:
         (lambda: FaultView(PE1, Hot()), "npu0pe1, expected npu0: a card is hot as a whole"),
     ],
 )
-def test_nonsense_is_no_fault(make: "type[Fault]", complaint: str) -> None:
+def test_nonsense_is_no_fault(make: Callable[[], object], complaint: str) -> None:
     with pytest.raises(BadArgument, match=complaint):
         make()
 

@@ -142,7 +142,7 @@ def test_dma_errors_are_named_and_counted_and_the_runner_goes_on(
             said = emulate(daemon, "dma-error", "npu1", "--count", "2")
             assert said == "npu1: dma-error (the next 2 runs)\n"
             for _ in range(2):
-                with pytest.raises(FuriosaRuntimeError, match="^npu1pe0: a DMA error: the inputs"):
+                with pytest.raises(FuriosaRuntimeError, match=r"^npu1pe0: a DMA error: the inputs"):
                     answer(runner)
             assert answer(runner) == LABEL
             emulate(daemon, "dma-error", "npu1pe0", "--every", "2")

@@ -117,9 +117,7 @@ class ShownBroker:
         self._do("drain", npu, grace, reason)
         return len(self.overview().leases)
 
-    def emulate(
-        self, file: DeviceFile, fault: Fault, seconds: float | None = None
-    ) -> FaultView:
+    def emulate(self, file: DeviceFile, fault: Fault, seconds: float | None = None) -> FaultView:
         self._do("emulate", str(file), fault, seconds)
         return FaultView(file, fault, None if seconds is None else time.time() + seconds)
 

@@ -86,7 +86,9 @@ class FaultView:
         if self.fault.of_cards and not self.device_file.cores.is_all:
             whole = f"npu{self.device_file.npu}"
             raise BadArgument(
-                "device_file", str(self.device_file), f"{whole}: a card is {self.fault.name} as a whole"
+                "device_file",
+                str(self.device_file),
+                f"{whole}: a card is {self.fault.name} as a whole",
             )
 
 

@@ -15,8 +15,7 @@ from furiosa.broker.devices import (
     utilisation,
 )
 from furiosa.broker.devices.hwmon import Kind
-from furiosa.broker.platform import Faults, VirtualPlatform
-from furiosa.broker.platform import contents
+from furiosa.broker.platform import Faults, VirtualPlatform, contents
 from furiosa.broker.platform.identity import identity
 from furiosa.broker.platform.thermal import FULL_CELSIUS, FULL_WATTS, IDLE_CELSIUS, IDLE_WATTS
 from furiosa.common.faults import Dead, FaultView, Hot

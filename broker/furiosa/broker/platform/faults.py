@@ -1,10 +1,11 @@
-"""The faults that virtual cards suffer from at one moment, and what each part of a card makes of them. PURE."""
+"""The faults that virtual cards suffer from at one moment, and whom they concern. PURE."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from furiosa.common.faults import Dead, FaultView, Hot
 from furiosa.common.names import DeviceFile
+
 
 @dataclass(frozen=True, slots=True)
 class Faults:

@@ -86,7 +86,9 @@ class WorkerPool:
         self._leases: dict[str, _Lease] = {}
         self._by_file: dict[DeviceFile, Worker] = {}
         self._arena_bytes = 0  # of all queues
-        self._errors: defaultdict[DeviceFile, Errors] = defaultdict(Errors)  # beside those of workers
+        self._errors: defaultdict[DeviceFile, Errors] = defaultdict(
+            Errors
+        )  # beside those of workers
         self._faults: FaultsOf = lambda file: None
         self.lacks: tuple[str, ...] = ()  # as last logged
         self._draining = False

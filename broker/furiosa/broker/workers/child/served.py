@@ -66,9 +66,7 @@ class ServedQueue:
             return Completion(submission.id, CompletionStatus.UNKNOWN_PROGRAM, started_ns=started)
         self._counters.started(started)
         try:
-            timing = (
-                bound.execute() if self.injection is None else self.injection.execute(bound)
-            )
+            timing = bound.execute() if self.injection is None else self.injection.execute(bound)
         except NotFetched as error:
             self._counters.ended(time.monotonic_ns() - started, 0)
             self._counters.not_fetched()

@@ -172,7 +172,9 @@ class Server:
         self._decoder.feed(data, descriptors)
         for item in self._decoder.messages():
             request = messages.parse(item.payload, messages.TO_WORKER, len(item.descriptors))
-            self._send(self._answer(cast("Load | Unload | Attach | Detach | Inject", request), item))
+            self._send(
+                self._answer(cast("Load | Unload | Attach | Detach | Inject", request), item)
+            )
         return True
 
     def _answer(
