@@ -136,7 +136,7 @@ def test_what_makes_no_sense_is_a_failure_that_says_so(
 
 
 def test_a_refusal_is_one_line(capsys: Output) -> None:
-    error = BadArgument("the broker", "one of real cards", "one of virtual cards")
+    error = BadArgument("the card", "a real one", "a virtual one")
     broker = ShownBroker(error=error)
     assert main(["emulate", "dead", "0"], connect=broker.connect) is ExitCode.FAILURE
     assert capsys.readouterr() == ("", f"furiosactl: {error}\n")

@@ -48,7 +48,7 @@ async def test_a_card_whose_workers_do_not_end_is_not_called_drained(
 async def test_real_cards_cannot_be_made_to_fail(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     service, root = a_service(bench, tmp_path), bench.connect(FakeSession(8)).session
-    refusal = "the broker is one of real cards, expected one of virtual cards"
+    refusal = "the card is a real one, expected a virtual one: only those can be made to fail"
     fault = pb.Fault(device_file="npu0", dead=pb.Fault.Dead())
     with pytest.raises(BadArgument, match=refusal):
         await service.emulate(pb.EmulateRequest(fault=fault), Call("Admin/Emulate", root))

@@ -135,7 +135,9 @@ class AdminService:
 
     def _virtual(self) -> Emulation:
         if self._emulation is None:
-            raise BadArgument("the broker", "one of real cards", "one of virtual cards")
+            raise BadArgument(
+                "the card", "a real one", "a virtual one: only those can be made to fail"
+            )
         return self._emulation
 
     def _authorize(self, call: Call, what: str, **fields: object) -> None:
