@@ -47,6 +47,7 @@ NOTHING = Gauges(
     sessions=lambda: 0,
     journal_bytes=lambda: 0,
     dropped_log_lines=lambda: 0,
+    card_errors=dict,
 )
 
 
@@ -109,6 +110,7 @@ async def test_the_present_is_read_when_asked_for() -> None:
                 sessions=lambda: 7,
                 journal_bytes=lambda: 4096,
                 dropped_log_lines=lambda: 3,
+                card_errors=lambda: {(1, "device_error"): 4},
             )
         )
     )
@@ -117,6 +119,7 @@ async def test_the_present_is_read_when_asked_for() -> None:
         ("lease_cores", "a"): 4, ("lease_cores", "b"): 1,
         ("waiters", "a"): 2, ("waiters", "c"): 1,
         ("core_busy_seconds_total", "1", "0"): 2.5,  # core, npu
+        ("card_errors_total", "device_error", "1"): 4,  # kind, npu
         ("cores", "occupied"): 3, ("cores", "available"): 3, ("cores", "unavailable"): 1,
         ("card_available", "0"): 1, ("card_available", "1"): 1,
         ("card_available", "2"): 0, ("card_available", "3"): 0,

@@ -30,6 +30,9 @@ Broker Commands:
   undrain    The same as uncordon
   config     Check the broker's configuration files
 
+Virtual Card Commands:
+  emulate    Make virtual NPUs fail, and well again
+
 Options:
   --broker ADDRESS  where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)
 

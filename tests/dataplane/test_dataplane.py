@@ -17,9 +17,11 @@ import grpc
 import pytest
 
 from furiosa.broker.workers.counters import Counters
+from furiosa.broker.workers.messages import Inject
 from furiosa.common.errors import (
     BadArgument,
     BrokerUnavailable,
+    DeviceError,
     FuriosaError,
     InternalError,
     LeaseEnded,
@@ -150,6 +152,15 @@ async def test_a_failed_run_is_told_and_the_next_one_works(bench: Bench, stub: A
     assert isinstance(error, InternalError)
     assert error.reference == "execution_failed on npu0pe0"
     assert list((await stub.Run(request(good.id))).outputs) == [INVERTED]
+
+
+async def test_a_device_error_is_named_and_the_next_run_works(bench: Bench, stub: Any) -> None:
+    program = await bench.load("a", engines.INVERT)
+    bench.pool.inject(lambda file: Inject(0, hang=0, failures=1, every=1, delay_ns=0))
+    error = await failure_of(stub.Run(request(program.id)))
+    assert isinstance(error, DeviceError)
+    assert str(error).startswith("npu0pe0: a DMA error: the inputs did not reach the card")
+    assert list((await stub.Run(request(program.id))).outputs) == [INVERTED]
 
 
 async def test_an_unloaded_program_is_unknown_and_its_queue_is_closed(

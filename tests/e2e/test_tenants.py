@@ -219,6 +219,9 @@ ACTS = {
     "connection.uncordon(0)": "uncordon cards",
     "connection.drain(0)": "drain cards",
     "connection.reload_tenants()": "reload the tenants file",
+    "connection.emulate(DeviceFile.parse('npu1'), SlowDma(1))": "make cards fail",
+    "connection.clear_faults()": "make cards well",
+    "connection.faults()": "see the faults of cards",
 }
 
 

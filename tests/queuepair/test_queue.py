@@ -267,7 +267,7 @@ COMPLETIONS = GEOMETRY.completions_offset
 FORGED = {
     "sequence": (struct.pack("<QQI", 1, 1, 0), "completion 0 has sequence 1"),
     "id": (struct.pack("<QQI", 0, 2, 0), "run 2, which is not in flight"),
-    "status": (struct.pack("<QQI", 0, 1, 4), "run 1 has status 4"),
+    "status": (struct.pack("<QQI", 0, 1, 5), "run 1 has status 5"),
 }
 
 

@@ -40,6 +40,7 @@ while True:
 STEERED = """
 import json, math, os, sys
 from furiosa.client.sync import Connection
+from furiosa.common.faults import SlowDma
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
 

@@ -1,9 +1,11 @@
 """Devices and processes as a broker shows them, and such a broker without a process behind it."""
 
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
 
+from furiosa.common.faults import Fault, FaultView
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import (
     Architecture,
@@ -71,6 +73,7 @@ class ShownBroker:
     running: tuple[ProcessView, ...] = ()
     origin: Origin = Origin.HARDWARE
     states: Sequence[LeaseOverview] = (LeaseOverview((), (), 1),)
+    standing: tuple[FaultView, ...] = ()
     error: BaseException | None = None  # of a watch: after its states
     asked_at: list[str | None] = field(default_factory=list)
     done: list[tuple[object, ...]] = field(default_factory=list)
@@ -113,6 +116,17 @@ class ShownBroker:
     def drain(self, npu: int, grace: float | None = None, reason: str = "") -> int:
         self._do("drain", npu, grace, reason)
         return len(self.overview().leases)
+
+    def emulate(self, file: DeviceFile, fault: Fault, seconds: float | None = None) -> FaultView:
+        self._do("emulate", str(file), fault, seconds)
+        return FaultView(file, fault, None if seconds is None else time.time() + seconds)
+
+    def clear_faults(self, npu: int | None = None) -> int:
+        self._do("clear", npu)
+        return len(self.standing)
+
+    def faults(self) -> tuple[FaultView, ...]:
+        return self.standing
 
     def _do(self, *what: object) -> None:
         if self.error is not None:

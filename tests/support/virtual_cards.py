@@ -1,6 +1,9 @@
-"""What a person can do to a virtual card by hand, in the platform's folder."""
+"""What a person can do to a virtual card by hand, in the platform's folder, and see there."""
 
+from dataclasses import replace
 from pathlib import Path
+
+from furiosa.broker.devices import Sensors
 
 
 def _classes(root: Path) -> Path:
@@ -26,3 +29,15 @@ def overheat(root: Path, npu: int, millicelsius: int) -> None:
     for label in folder.glob("temp*_label"):
         if label.read_text() == "Peak\n":
             label.with_name(label.name.replace("label", "input")).write_text(f"{millicelsius}\n")
+
+
+def errors(root: Path, npu: int) -> dict[str, int]:
+    """Lines of `atr_error` that count anything."""
+    lines = (_classes(root) / f"npu{npu}_mgmt/atr_error").read_text().splitlines()
+    counts = ((name, int(count)) for name, _, count in (line.partition(": ") for line in lines))
+    return {name: count for name, count in counts if count}
+
+
+def uncounted(sensors: Sensors) -> Sensors:
+    """What is measured, without the errors."""
+    return replace(sensors, errors={})

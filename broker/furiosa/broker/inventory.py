@@ -63,6 +63,15 @@ class Inventory:
         """Files that are open behind the broker's back, and who has them."""
         return self._seen.foreign
 
+    @property
+    def errors(self) -> Mapping[tuple[int, str], int]:
+        """What cards had counted at the last look, by card and kind."""
+        return {
+            (npu, kind): count
+            for npu, sensors in (self._seen.sensors or {}).items()
+            for kind, count in sensors.errors.items()
+        }
+
     def update(
         self, cards: tuple[Card, ...], sensors: Mapping[int, Sensors], foreign: Foreign
     ) -> None:

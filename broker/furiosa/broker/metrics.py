@@ -49,6 +49,7 @@ class Gauges:
     sessions: Callable[[], int]
     journal_bytes: Callable[[], int]
     dropped_log_lines: Callable[[], int]
+    card_errors: Callable[[], Mapping[tuple[int, str], int]]  # by card and kind
 
 
 class Metrics:
@@ -144,6 +145,10 @@ class Metrics:
         yield _gauge("leases", "Leases that have not ended", ("state", "tenant"), leases)
         yield _gauge("lease_cores", "Cores in leases", ("tenant",), cores)
         yield _gauge("waiters", "Requests in the queue", ("tenant",), waiting)
+        errors: dict[Labels, float] = {
+            (str(npu), kind): count for (npu, kind), count in self._gauges.card_errors().items()
+        }
+        yield _counter("card_errors", "As the card counts them", ("npu", "kind"), errors)
         yield _counter("core_busy_seconds", "Time in programs", ("npu", "core"), busy)
         yield _gauge("sessions", "Clients that are connected", (), {(): self._gauges.sessions()})
         size = self._gauges.journal_bytes()

@@ -25,6 +25,7 @@ from furiosa.broker.dataplane import DataPlane
 from furiosa.broker.deathwatch import DeathWatch
 from furiosa.broker.devices import Card, CounterReading, Foreign, discover, read_counters
 from furiosa.broker.devices.look import Looker
+from furiosa.broker.emulation import Emulation
 from furiosa.broker.health import CardHealth, Crashes, HealthPolicy
 from furiosa.broker.inventory import Inventory
 from furiosa.broker.journal import Journal, Record, Sync
@@ -34,7 +35,7 @@ from furiosa.broker.log import event
 from furiosa.broker.metrics import Gauges, Metrics
 from furiosa.broker.monitor import Monitor, Told
 from furiosa.broker.observers import AtTurnsEnd, Everybody
-from furiosa.broker.platform import Ticker, VirtualPlatform
+from furiosa.broker.platform import Faults, Ticker, VirtualPlatform
 from furiosa.broker.recovery import Recovery
 from furiosa.broker.rpc.admin_service import CORDON, AdminService
 from furiosa.broker.rpc.admission import Admission
@@ -116,6 +117,7 @@ class Node:
                 sessions=lambda: len(self.sessions),
                 journal_bytes=lambda: self.journal.size,
                 dropped_log_lines=dropped_log_lines,
+                card_errors=lambda: self.inventory.errors,
             )
         )
         self._observer = AtTurnsEnd(Everybody(self.audit, self.metrics))
@@ -128,7 +130,13 @@ class Node:
             clock=time.monotonic,
             changes=self.changes,
         )
-        self.ticker = None if self.platform is None else Ticker(self.platform, self.measure)
+        self.ticker: Ticker | None = None
+        self.emulation: Emulation | None = None
+        if self.platform is not None:
+            self.ticker = Ticker(
+                self.platform, self.measure, errors=self.pool.errors, faults=self._faults
+            )
+            self.emulation = Emulation(self.pool, self.platform.files, self.ticker.tick)
         self.cordons = Cordons(settings.state / "cordons.json", self._cordoned)
         for npu, reason in self.cordons.reasons.items():
             self._cordoned(npu, reason)
@@ -159,6 +167,7 @@ class Node:
                 self.tenants_file,
                 self.cordons,
                 self.audit.record,
+                self.emulation,
                 recall_grace=settings.recall_grace,
             ).methods,
             **self.programs.methods,
@@ -290,6 +299,9 @@ class Node:
         if self.ticker is not None:
             await self.ticker.tick()
         return await asyncio.to_thread(lambda: {f: read_counters(self.root, f) for f in files})
+
+    def _faults(self) -> Faults:
+        return Faults() if self.emulation is None else self.emulation.faults
 
     def _owners(self) -> Mapping[DeviceFile, Collection[int]]:
         owners: dict[DeviceFile, set[int]] = {}

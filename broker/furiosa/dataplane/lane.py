@@ -8,7 +8,13 @@ from typing import Final
 
 import numpy as np
 
-from furiosa.common.errors import FuriosaError, InternalError, UnknownProgram, WorkerDied
+from furiosa.common.errors import (
+    DeviceError,
+    FuriosaError,
+    InternalError,
+    UnknownProgram,
+    WorkerDied,
+)
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import ProgramView
 from furiosa.queuepair import (
@@ -92,7 +98,7 @@ class Lane:
         """Run once in a free slot of a lane that is alive; `inputs` are of the program's sizes.
 
         The future may be cancelled; the slot is free when `on_free` says so. It fails with WorkerDied,
-        UnknownProgram, InternalError, or what `fail` is given.
+        UnknownProgram, DeviceError, InternalError, or what `fail` is given.
         """
         base = slot * self._layout.slot_bytes
         arena = self._queue.arena
@@ -150,6 +156,9 @@ class Lane:
                 gone = UnknownProgram(self._program.lease_id, self._program.id)
                 future.set_exception(gone)
                 self.fail(gone)
+            case CompletionStatus.DMA_ERROR:
+                cause = "a DMA error: the inputs did not reach the card; try again"
+                future.set_exception(DeviceError(str(self.file), cause))
             case _:
                 reason = f"{completion.status.name.lower()} on {self.file}"
                 future.set_exception(InternalError(reason))

@@ -5,6 +5,9 @@ import re
 from enum import Enum
 from typing import Final
 
+from furiosa.common.errors import BadDeviceFile
+from furiosa.common.names import ALL, DeviceFile
+
 
 class Format(Enum):
     """How a result is printed; the value is what `--format` takes. TABLE is the default and has no name."""
@@ -61,6 +64,16 @@ def npu(text: str) -> int:
     if (match := _NPU.fullmatch(text)) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no card: expected e.g. npu0 or 0")
     return int(match[1])
+
+
+def device_file(text: str) -> DeviceFile:
+    """A card may be a number here, too."""
+    if _NPU.fullmatch(text):
+        return DeviceFile(npu(text), ALL)
+    try:
+        return DeviceFile.parse(text)
+    except BadDeviceFile as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
 
 
 def duration(text: str) -> float:

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from furiosa.cli.starting import starting
+from furiosa.common.faults import Fault, FaultView
+from furiosa.common.names import DeviceFile
 from furiosa.common.views import DeviceView, LeaseOverview, LeaseView, Origin, ProcessView
 
 
@@ -29,6 +31,14 @@ class Broker(Protocol):
     def uncordon(self, npu: int) -> None: ...
 
     def drain(self, npu: int, grace: float | None = None, reason: str = "") -> int: ...
+
+    def emulate(
+        self, file: DeviceFile, fault: Fault, seconds: float | None = None
+    ) -> FaultView: ...
+
+    def clear_faults(self, npu: int | None = None) -> int: ...
+
+    def faults(self) -> tuple[FaultView, ...]: ...
 
     def close(self) -> None: ...
 

@@ -13,6 +13,7 @@ from furiosa.cli.commands import (
     config,
     cordon,
     drain,
+    emulate,
     info,
     leases,
     list_,
@@ -40,6 +41,9 @@ _COMMANDS: Final = {  # in the order of the help text
         "drain": (drain, "Cordon an NPU and take its leases away"),
         "undrain": (uncordon, "The same as uncordon"),
         "config": (config, "Check the broker's configuration files"),
+    },
+    "Virtual Card Commands": {
+        "emulate": (emulate, "Make virtual NPUs fail, and well again"),
     },
 }
 

@@ -19,6 +19,7 @@
     ├── LeaseEnded
     ├── UnsupportedProgram      sound, but not for this device or version
     ├── WorkerDied              the process behind a core ended; the lease is still held
+    ├── DeviceError             the device failed in one run; it may succeed when tried again
     ├── NotRecorded             the broker cannot write it down, so it does not do it
     ├── BrokerDraining          the broker is shutting down
     ├── BrokerUnavailable       no broker answers at the address
@@ -207,6 +208,15 @@ class WorkerDied(FuriosaError):
 
     def __str__(self) -> str:
         return f"the worker of {self.device} died ({self.cause}); the lease is still held"
+
+
+@dataclass(eq=False)
+class DeviceError(FuriosaError):
+    device: str
+    cause: str
+
+    def __str__(self) -> str:
+        return f"{self.device}: {self.cause}"
 
 
 @dataclass(eq=False)

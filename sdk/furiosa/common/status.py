@@ -44,6 +44,7 @@ STATUS: Final[Mapping[type[e.FuriosaError], Status]] = {
     e.LeaseEnded: Status.FAILED_PRECONDITION,
     e.UnsupportedProgram: Status.FAILED_PRECONDITION,
     e.WorkerDied: Status.ABORTED,
+    e.DeviceError: Status.UNAVAILABLE,
     e.NotRecorded: Status.UNAVAILABLE,
     e.BrokerDraining: Status.UNAVAILABLE,
     e.BrokerUnavailable: Status.UNAVAILABLE,

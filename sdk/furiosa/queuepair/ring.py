@@ -33,6 +33,7 @@ class CompletionStatus(IntEnum):
     UNKNOWN_PROGRAM = 1
     BAD_RECORD = 2  # misaligned or outside the arena
     EXECUTION_FAILED = 3  # the worker's log has the reason
+    DMA_ERROR = 4  # the inputs did not reach the card; the same run may succeed
 
 
 class Completion(NamedTuple):

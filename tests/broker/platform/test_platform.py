@@ -15,16 +15,25 @@ from furiosa.broker.devices import (
     utilisation,
 )
 from furiosa.broker.devices.hwmon import Kind
-from furiosa.broker.platform import VirtualPlatform
+from furiosa.broker.platform import Faults, VirtualPlatform, contents
 from furiosa.broker.platform.identity import identity
 from furiosa.broker.platform.thermal import FULL_CELSIUS, FULL_WATTS, IDLE_CELSIUS, IDLE_WATTS
+from furiosa.common.faults import Dead, FaultView, Hot
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Architecture, Origin
-from support.virtual_cards import overheat, pull_out
+from support.virtual_cards import errors, overheat, pull_out, set_alive, uncounted
 
 PE0, PE1, FUSED, WHOLE = map(DeviceFile.parse, ("npu0pe0", "npu0pe1", "npu0pe0-1", "npu0"))
 SECOND = 1_000_000_000
+HOT = DeviceFile.parse("npu1")
 MGMT = "sys/class/npu_mgmt/npu0_mgmt"
+
+
+@dataclass(frozen=True)
+class Wrong:
+    device: int = 0
+    fetch: int = 0
+    discarded: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ def test_discovery_finds_what_the_platform_writes(tmp_path: Path) -> None:
         who = identity("m", card.index)
         assert (card.uuid, card.serial_number) == (who.uuid, who.serial_number)
         assert (card.pci_bdf, card.pci_dev) == (who.pci_bdf, who.pci_dev)
-        assert read_sensors(tmp_path, card) == Sensors(
+        assert uncounted(read_sensors(tmp_path, card)) == Sensors(
             True, round(IDLE_CELSIUS * 1e3), round(IDLE_WATTS * 1e6)
         )
 
@@ -216,7 +225,7 @@ def test_power_and_heat_follow_the_cores_in_use(
     assert busy.temperature_millicelsius == pytest.approx(
         (IDLE_CELSIUS + load * (FULL_CELSIUS - IDLE_CELSIUS)) * 1e3, abs=2
     )
-    assert idle == Sensors(True, round(IDLE_CELSIUS * 1e3), round(IDLE_WATTS * 1e6))
+    assert uncounted(idle) == Sensors(True, round(IDLE_CELSIUS * 1e3), round(IDLE_WATTS * 1e6))
 
 
 def test_sensors_average_over_a_second_of_short_ticks(tmp_path: Path) -> None:
@@ -325,3 +334,66 @@ def test_a_file_of_another_platform_is_refused(tmp_path: Path) -> None:
     platform = written(tmp_path, 1)
     with pytest.raises(KeyError, match="npu7pe0"):
         platform.tick({DeviceFile.parse("npu7pe0"): None}, 1.0)
+
+
+def test_a_dead_card_and_a_hot_one_show_it_and_are_well_again_at_once(tmp_path: Path) -> None:
+    platform = written(tmp_path, 3)
+    well = snapshot(tmp_path)
+    ill = Faults((FaultView(DeviceFile.parse("npu0"), Dead()), FaultView(HOT, Hot(120))))
+    platform.tick({}, 1.0, faults=ill)
+    cards = discover(tmp_path)
+    alive = [read_sensors(tmp_path, card).alive for card in cards]
+    heat = [read_sensors(tmp_path, card).temperature_millicelsius for card in cards]
+    assert (alive, heat) == ([False, True, True], [40_000, 120_000, 40_000])
+    folder = hwmon.folder(tmp_path, cards[1].pci_bdf)
+    assert folder is not None
+    every = [hwmon.value(place.path) for place in hwmon.channels(folder, Kind.TEMPERATURE)]
+    assert max(every) == 120_000
+    assert min(every) == 44_000, "places that are cooler stay so"
+    platform.tick({}, 1.5)
+    assert {**snapshot(tmp_path), contents.HEARTBEAT: "0\n"} == well
+
+
+def test_a_hot_card_goes_on_working_and_shows_it_when_it_is_well_again(tmp_path: Path) -> None:
+    platform = written(tmp_path, 1)
+    (card,) = discover(tmp_path)
+    hot = Faults((FaultView(DeviceFile.parse("npu0"), Hot()),))
+    platform.tick({FUSED: Work(0, 0)}, 0.0, faults=hot)
+    platform.tick({FUSED: Work(300 * SECOND, 0)}, 300.0, faults=hot)
+    full = round(FULL_WATTS * 1e6)
+    assert uncounted(read_sensors(tmp_path, card)) == Sensors(True, 99_000, full)
+    platform.tick({FUSED: Work(300 * SECOND, 0)}, 300.5)
+    assert read_sensors(tmp_path, card).temperature_millicelsius == pytest.approx(
+        FULL_CELSIUS * 1e3, abs=2
+    )
+
+
+def test_what_somebody_wrote_by_hand_outlives_a_fault(tmp_path: Path) -> None:
+    platform = written(tmp_path, 1)
+    set_alive(tmp_path, 0, "0")
+    platform.tick({}, 1.0, faults=Faults((FaultView(DeviceFile.parse("npu0"), Dead()),)))
+    platform.tick({}, 2.0)
+    (card,) = discover(tmp_path)
+    assert read_sensors(tmp_path, card).alive is False
+    set_alive(tmp_path, 0, "1")
+    platform.tick({}, 3.0, faults=Faults((FaultView(DeviceFile.parse("npu0"), Dead()),)))
+    assert read_sensors(tmp_path, card).alive is False
+
+
+def test_errors_of_a_card_are_those_of_its_files_together(tmp_path: Path) -> None:
+    platform = written(tmp_path, 2)
+    counts = {PE0: Wrong(1, 20, 300), FUSED: Wrong(1, 0, 0), HOT: Wrong(fetch=5)}
+    platform.tick({}, 1.0, errors=counts)
+    assert errors(tmp_path, 0) == {
+        "PCIe Fetch Error": 20,
+        "PCIe Discard Error": 300,
+        "Device Error": 2,
+    }
+    assert errors(tmp_path, 1) == {"PCIe Fetch Error": 5}
+    lines = (tmp_path / MGMT / "atr_error").read_text().splitlines()
+    assert [line.partition(":")[0] for line in lines][3:] == [
+        "AXI Doorbell done", "PCIe Post Error", "PCIe Fetch Error", "PCIe Discard Error",
+        "PCIe Doorbell done", "Device Error",
+    ]  # fmt: skip
+    written(tmp_path, 2)
+    assert errors(tmp_path, 0) == {}, "a new broker counts from 0"

@@ -26,7 +26,7 @@ class Slow(VirtualPlatform):
         self.failure: OSError | None = None
         self.times: list[float | None] = []
 
-    def tick(self, readings: Readings, now: float | None = None) -> None:
+    def tick(self, readings: Readings, now: float | None = None, **_: object) -> None:
         self.times.append(now)
         self.inside += 1
         self.most = max(self.most, self.inside)

@@ -4,7 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from furiosa.broker.workers.counters import PAGE_BYTES, Counters, CountersPage, create_page
+from furiosa.broker.workers.counters import (
+    PAGE_BYTES,
+    Counters,
+    CountersPage,
+    Errors,
+    create_page,
+)
 
 HOUR = 3_600_000_000_000
 Pages = tuple[CountersPage, CountersPage]
@@ -104,3 +110,14 @@ def test_the_page_cannot_be_resized() -> None:
             os.ftruncate(fd, PAGE_BYTES - 1)
     finally:
         os.close(fd)
+
+
+def test_errors_never_go_back_and_are_no_more_than_runs_can_fail(pages: Pages) -> None:
+    writer, reader = pages
+    writer.failed()
+    writer.not_fetched()
+    writer.not_fetched()
+    writer.discarded()
+    assert reader.read(later()).errors == Errors(1, 2, 1)
+    writer._words[4], writer._words[5], writer._words[6] = 0, (1 << 64) - 1, 1
+    assert reader.read(reader._since_ns + 7000).errors == Errors(1, 7, 1)

@@ -37,6 +37,7 @@ EVERY_KIND: list[Message] = [
     messages.Unload(1, 2),
     messages.Attach(1, 2, 16, 4096),
     messages.Detach(1, 2),
+    messages.Inject(1, 1, 3, 2, 5_000_000),
     messages.Started(),
     messages.Ready(("network namespace",)),
     Loaded(1, "warboy", SPECS, SPECS[:1], 1234),

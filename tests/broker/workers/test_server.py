@@ -14,11 +14,12 @@ import pytest
 from furiosa.broker.workers import messages
 from furiosa.broker.workers.child.program import Admit, LoadedProgram
 from furiosa.broker.workers.child.server import Server, read_program
-from furiosa.broker.workers.counters import Counters, CountersPage, create_page
+from furiosa.broker.workers.counters import Counters, CountersPage, Errors, create_page
 from furiosa.broker.workers.messages import (
     Attach,
     Detach,
     Done,
+    Inject,
     Load,
     Loaded,
     Message,
@@ -371,3 +372,55 @@ def test_only_a_memfd_is_read_as_a_program() -> None:
         with pytest.raises(InvalidProgram, match="no memfd"):
             read_program(fd, 1000)
         os.close(fd)
+
+
+DMA_ERROR, OK = CompletionStatus.DMA_ERROR, CompletionStatus.OK
+
+
+def test_what_goes_wrong_is_counted_by_kind(driver: Driver) -> None:
+    driver.load(1, engines.FAIL)
+    driver.load(2, engines.INVERT)
+    queue = driver.attach(1)
+    assert driver.ask(Inject(1, 0, 1, 2, 0)) == Done(1)
+    runs = [Submission(1, 1, 0, 64), Submission(2, 2, 1, 64), Submission(3, 2, 0, 64)]
+    assert statuses(queue, *runs) == [
+        CompletionStatus.EXECUTION_FAILED,
+        CompletionStatus.BAD_RECORD,
+        DMA_ERROR,
+    ]
+    counters = driver.counters.read(1 << 62)
+    assert counters.errors == Errors(device=1, fetch=1, discarded=1)
+    queue.close()
+
+
+@pytest.mark.parametrize(
+    ("failures", "every", "found"),
+    [
+        (2, 1, [DMA_ERROR, DMA_ERROR, OK, OK, OK, OK]),
+        (100, 3, [OK, OK, DMA_ERROR, OK, OK, DMA_ERROR]),
+        (1, 2, [OK, DMA_ERROR, OK, OK, OK, OK]),
+    ],
+)
+def test_so_many_runs_fail_and_the_worker_is_as_good_as_before(
+    driver: Driver, failures: int, every: int, found: list[CompletionStatus]
+) -> None:
+    driver.load(1, engines.INVERT)
+    queue = driver.attach(1)
+    driver.ask(Inject(1, 0, failures, every, 0))
+    assert statuses(queue, *(Submission(n, 1, 0, 64) for n in range(6))) == found
+    driver.ask(Inject(2, 0, 0, 1, 0))
+    assert statuses(queue, *(Submission(n, 1, 0, 64) for n in range(6))) == [OK] * 6
+    queue.close()
+
+
+def test_a_slow_transfer_is_part_of_the_run_and_computes_nothing(driver: Driver) -> None:
+    driver.load(1, engines.INVERT)
+    driver.ask(Inject(1, 0, 0, 1, 2_000_000))
+    queue = driver.attach(1)  # those that come later, too
+    queue.submit(Submission(1, 1, 0, 64))
+    [completion] = reap(queue)
+    assert completion.status is OK
+    assert completion.task_ns >= 2_001_000
+    assert completion.tensor_ns == 600
+    assert driver.counters.read(completion.started_ns + FAR).task_ns == completion.task_ns
+    queue.close()

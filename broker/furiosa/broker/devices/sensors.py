@@ -2,13 +2,14 @@
 
 What cannot be read is missing, not an error: a broken sensor must not take the card away. The reason is
 logged once, and again only after the value has been there in between.
-Source: devices reference 7 (alive), 8 (counters), 9 (hwmon).
+Source: devices reference 7 (alive, atr_error), 8 (counters), 9 (hwmon).
 """
 
 import logging
+import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -24,6 +25,9 @@ _T = TypeVar("_T")
 _TEMPERATURE: Final = ("Peak", "Average")  # the first that is there; else the warmest of all
 _POWER: Final = "PCI Total RMS PWR"
 
+_ERROR = re.compile(r"([A-Za-z][A-Za-z ]{0,63}): *([0-9]{1,20})", re.ASCII)
+_MOST_ERRORS: Final = 32  # kinds; the published ones are 9
+
 # What is missing now and has been logged. Sensors are read every second by a process that lives for
 # months, so this is kept for the process, by path and kind.
 _missing: set[tuple[Path, str]] = set()
@@ -34,6 +38,7 @@ class Sensors:
     alive: bool | None  # None: the card does not say
     temperature_millicelsius: int | None
     power_microwatts: int | None
+    errors: Mapping[str, int] = field(default_factory=dict)  # by key; empty: the card does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class _Places:
 class Gauges:
     """Reads the sensors of cards under `root`, and remembers where they are.
 
-    Only what is shown is read, which is two or three files a card: a read may ask the card's firmware
+    Only what is shown is read, which is three or four files a card: a read may ask the card's firmware
     and take a millisecond. Another sensor that is broken does no harm.
     """
 
@@ -76,6 +81,12 @@ class Gauges:
             power_microwatts=self._value(
                 card, lambda: _power(places.power), where, (folder, "power")
             ),
+            errors=_or_missing(
+                lambda: _errors(self._root, card.index),
+                f"[npu{card.index}] ",
+                (tree.management(self._root, card.index), "atr_error"),
+            )
+            or {},
         )
 
     def _places_of(self, card: Card, folder: Path) -> _Places:
@@ -142,6 +153,13 @@ def _locate(root: Path, card: Card) -> _Places | None:
 def _power(path: Path | None) -> int | None:
     # an idle card's converter may read just below zero
     return None if path is None else max(0, hwmon.value(path))
+
+
+def _errors(root: Path, index: int) -> Mapping[str, int]:
+    """A key is a line's name in lower case, with _ for blanks. Lines of another form are skipped."""
+    lines = tree.read_text(tree.management(root, index) / "atr_error").splitlines()
+    matches = [match for line in lines if (match := _ERROR.fullmatch(line.strip()))]
+    return {match[1].lower().replace(" ", "_"): int(match[2]) for match in matches[:_MOST_ERRORS]}
 
 
 def _or_missing(read: Callable[[], _T], prefix: str, key: tuple[Path, str]) -> _T | None:

@@ -97,10 +97,8 @@ def hwmon_folder(identity: Identity) -> str:
 
 
 def constant_files(index: int, identity: Identity) -> Mapping[str, str]:
-    """Files whose text no load changes."""
+    """Files whose text nothing changes."""
     files = {
-        "alive": "1",
-        "atr_error": "\n".join(f"{name}: 0" for name in _ATR_ERRORS),
         "busname": identity.pci_bdf,
         "dev": identity.pci_dev,
         "device_sn": identity.serial_number,
@@ -138,6 +136,16 @@ def constant_files(index: int, identity: Identity) -> Mapping[str, str]:
         texts[f"{hwmon}/in{number}_input"] = f"{millivolt}\n"
     texts[f"sys/bus/pci/devices/{identity.pci_bdf}/numa_node"] = "-1\n"
     return texts
+
+
+def alive_file(index: int, alive: bool) -> tuple[str, str]:
+    return f"{device_folder(index)}/alive", f"{int(alive)}\n"
+
+
+def error_file(index: int, counts: Mapping[str, int]) -> tuple[str, str]:
+    """`counts` by the names of the lines; those that are not there are 0."""
+    lines = (f"{name}: {counts.get(name, 0)}\n" for name in _ATR_ERRORS)
+    return f"{device_folder(index)}/atr_error", "".join(lines)
 
 
 def sensor_files(identity: Identity, climate: Climate) -> Mapping[str, str]:

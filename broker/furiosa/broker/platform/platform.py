@@ -2,21 +2,24 @@
 
 Every file is replaced in one step, so a reader never sees half of one.
 
-Cards can be made to fail by hand, below the platform's folder: what somebody else has written or removed
-stays so until the next start, for the platform only writes over its own. Write 0 into
+Cards can be made to fail: by `faults`, or by hand below the platform's folder. What somebody else has
+written or removed stays so until the next start, for the platform only writes over its own. Write 0 into
 sys/class/npu_mgmt/npu0_mgmt/alive; write 99000 into the temp<n>_input whose temp<n>_label says Peak; give
 sys/class/npu_mgmt/npu0_mgmt another name and its own again, as if the card were pulled out and put back.
 """
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from furiosa.broker.devices import tree
 from furiosa.broker.platform import contents
+from furiosa.broker.platform.faults import Faults
 from furiosa.broker.platform.folder import Folder
 from furiosa.broker.platform.identity import Identity, identity, machine_id
 from furiosa.broker.platform.perf_regs import CYCLES_PER_NS, perf_regs
@@ -36,6 +39,22 @@ class Measured(Protocol):
 
     @property
     def tensor_ns(self) -> int: ...
+
+
+class Failed(Protocol):
+    """What went wrong on a device file since the broker started; all only grow."""
+
+    @property
+    def device(self) -> int: ...
+
+    @property
+    def fetch(self) -> int: ...
+
+    @property
+    def discarded(self) -> int: ...
+
+
+WELL: Final = Faults()
 
 
 @dataclass(slots=True)
@@ -84,12 +103,18 @@ class VirtualPlatform:
             file: _Registers() for index in range(cards) for file in contents.device_files(index)
         }
         self._in_use: Set[DeviceFile] = frozenset()
+        self._faults = WELL
         self._started: float | None = None
         self._sensed = 0.0
 
     @property
     def folder(self) -> Path:
         return self._folder.path
+
+    @property
+    def files(self) -> Set[DeviceFile]:
+        """Device files of all cards."""
+        return self._registers.keys()
 
     def write(self) -> None:
         """Make the folder hold exactly these cards, idle and cold. Call it once, before `tick`.
@@ -121,13 +146,20 @@ class VirtualPlatform:
             root.keep_only(top, files, folders)
 
     def tick(
-        self, readings: Mapping[DeviceFile, Measured | None], now: float | None = None
+        self,
+        readings: Mapping[DeviceFile, Measured | None],
+        now: float | None = None,
+        *,
+        errors: Mapping[DeviceFile, Failed] = MappingProxyType({}),
+        faults: Faults = WELL,
     ) -> None:
-        """Bring counters, heartbeat and, once in `SENSOR_SECONDS`, sensors up to `now`.
+        """Bring counters, heartbeat and, once in `SENSOR_SECONDS`, sensors up to `now`; what `faults` do
+        to cards shows at once.
 
         `readings` has one entry for each device file in use; None: its worker has not started. A file
         has `perf_regs` exactly while it is in use (hardware refuses to read it otherwise; a mode of
-        000 would not stop root). Two reads of the counters need a tick before each.
+        000 would not stop root). Two reads of the counters need a tick before each. `errors` of files
+        that are left out are 0.
         `now` is in monotonic seconds; None: the present.
         Raises: KeyError for a file this platform has not; OSError.
         """
@@ -150,22 +182,44 @@ class VirtualPlatform:
         if now - self._sensed >= SENSOR_SECONDS:
             self._move_sensors(now - self._sensed)
             self._sensed = now
+        if faults != self._faults:
+            self._faults = faults
+            for index, card in enumerate(self._cards):
+                self._folder.write(*contents.alive_file(index, faults.is_alive(index)))
+                self._show_climate(index, card)
+        self._write_errors(errors)
 
     def _move_sensors(self, seconds: float) -> None:
-        for card in self._cards:
+        for index, card in enumerate(self._cards):
             load = card.busy_ns / (seconds * 1e9 * contents.CORES)
             card.busy_ns = 0
             before, card.climate = card.climate, step(card.climate, load, seconds)
-            if card.climate == before:
-                continue
-            for name, text in contents.sensor_files(card.identity, card.climate).items():
-                self._folder.write(name, text)
+            if card.climate != before:
+                self._show_climate(index, card)
+
+    def _show_climate(self, index: int, card: _Card) -> None:
+        celsius = self._faults.celsius(index)
+        shown = card.climate if celsius is None else replace(card.climate, celsius=celsius)
+        for name, text in contents.sensor_files(card.identity, shown).items():
+            self._folder.write(name, text)
+
+    def _write_errors(self, errors: Mapping[DeviceFile, Failed]) -> None:
+        """Source: devices reference 7 (names). What each counts here: docs/virtual-cards.md."""
+        counts: dict[int, Counter[str]] = {}
+        for file, failed in errors.items():
+            card = counts.setdefault(file.npu, Counter())
+            card["PCIe Fetch Error"] += failed.fetch
+            card["PCIe Discard Error"] += failed.discarded
+            card["Device Error"] += failed.device
+        for index, card in counts.items():
+            self._folder.write(*contents.error_file(index, card))
 
     def _write_card(self, index: int, card: _Card) -> Iterator[str]:
         """The link that makes the card visible comes last."""
         texts = {
             **contents.constant_files(index, card.identity),
             **contents.sensor_files(card.identity, card.climate),
+            **dict((contents.alive_file(index, True), contents.error_file(index, {}))),
         }
         for folder in {name.rpartition("/")[0] for name in texts}:
             self._folder.make(folder)

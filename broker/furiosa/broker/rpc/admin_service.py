@@ -8,6 +8,7 @@ from typing import Final
 from furiosa.broker.arbiter import Arbiter
 from furiosa.broker.audit import who
 from furiosa.broker.cordons import Cordons
+from furiosa.broker.emulation import Emulation
 from furiosa.broker.log import event
 from furiosa.broker.rpc.lease_service import seconds_of
 from furiosa.broker.rpc.methods import Call, Method, Unary
@@ -16,6 +17,7 @@ from furiosa.broker.tenancy import Tenancy
 from furiosa.broker.tenants.file import TenantsFile
 from furiosa.broker.tenants.parse import BadTenants
 from furiosa.common.errors import BadArgument, DeviceBusy, NotAllowed, NotRecorded, UnknownDevice
+from furiosa.common.fault_wire import fault_from_wire, fault_to_wire
 from furiosa.common.wire import lease_to_wire
 from furiosa.proto.broker.v1 import admin_pb2 as pb
 
@@ -27,7 +29,7 @@ MAX_REASON: Final = 256  # characters
 
 
 class AdminService:
-    """`audit` gets each act.
+    """`audit` gets each act. Without `emulation` the cards are real.
 
     `recall_grace` in seconds is what an owner has when nobody says otherwise.
     """
@@ -39,6 +41,7 @@ class AdminService:
         tenants_file: TenantsFile,
         cordons: Cordons,
         audit: Callable[..., None],
+        emulation: Emulation | None,
         *,
         recall_grace: float,
     ) -> None:
@@ -47,6 +50,7 @@ class AdminService:
         self._tenants_file = tenants_file
         self._cordons = cordons
         self._audit = audit
+        self._emulation = emulation
         self._recall_grace = recall_grace
 
     @property
@@ -57,6 +61,9 @@ class AdminService:
             "Admin/Uncordon": Unary(pb.UncordonRequest, self.uncordon),
             "Admin/Drain": Unary(pb.DrainRequest, self.drain),
             "Admin/Reload": Unary(pb.ReloadRequest, self.reload),
+            "Admin/Emulate": Unary(pb.EmulateRequest, self.emulate),
+            "Admin/ClearFaults": Unary(pb.ClearFaultsRequest, self.clear_faults),
+            "Admin/ListFaults": Unary(pb.ListFaultsRequest, self.list_faults),
         }
 
     async def revoke(self, request: pb.RevokeRequest, call: Call) -> pb.RevokeResponse:
@@ -101,6 +108,38 @@ class AdminService:
             raise BadArgument("the tenants file", str(exc), expected) from None
         return pb.ReloadResponse(tenants=str(self._tenants_file.path or ""))
 
+    async def emulate(self, request: pb.EmulateRequest, call: Call) -> pb.EmulateResponse:
+        device = request.fault.device_file[:MAX_REASON]
+        self._authorize(call, "make cards fail", device=device, fault=_kind(request.fault))
+        emulation = self._virtual()
+        seconds = None
+        if request.HasField("time_to_live"):
+            seconds = seconds_of("time_to_live", request.time_to_live)
+        fault = await emulation.set(fault_from_wire(request.fault), seconds)
+        return pb.EmulateResponse(fault=fault_to_wire(fault))
+
+    async def clear_faults(
+        self, request: pb.ClearFaultsRequest, call: Call
+    ) -> pb.ClearFaultsResponse:
+        npu = request.npu if request.HasField("npu") else None
+        self._authorize(call, "make cards well", npu="all" if npu is None else npu)
+        emulation = self._virtual()
+        if npu is not None and not emulation.has_card(npu):
+            raise UnknownDevice(f"npu{npu}")
+        return pb.ClearFaultsResponse(cleared=await emulation.clear(npu))
+
+    async def list_faults(self, request: pb.ListFaultsRequest, call: Call) -> pb.ListFaultsResponse:
+        self._authorize(call, "see the faults of cards")
+        standing = self._virtual().faults.standing
+        return pb.ListFaultsResponse(faults=map(fault_to_wire, standing))
+
+    def _virtual(self) -> Emulation:
+        if self._emulation is None:
+            raise BadArgument(
+                "the card", "a real one", "a virtual one: only those can be made to fail"
+            )
+        return self._emulation
+
     def _authorize(self, call: Call, what: str, **fields: object) -> None:
         session = call.need_session()
         act = call.method.partition("/")[2].lower()
@@ -134,6 +173,10 @@ class AdminService:
         if not request.HasField("grace"):
             return self._recall_grace
         return seconds_of("grace", request.grace)
+
+
+def _kind(fault: pb.Fault) -> str:
+    return fault.WhichOneof("kind") or "none"
 
 
 def _cause(what: str, reason: str) -> str:

@@ -4,12 +4,29 @@ import fcntl
 import mmap
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Final
 
 PAGE_BYTES: Final = mmap.PAGESIZE
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-_TASK, _TENSOR, _RUNS, _BUSY_SINCE = range(4)
+_TASK, _TENSOR, _RUNS, _BUSY_SINCE, _DEVICE, _FETCH, _DISCARDED = range(7)
+_FASTEST_NS: Final = 1000  # no run fails in less
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How often something went wrong on a device file."""
+
+    device: int = 0  # runs that failed; on the broker's side also workers that died
+    fetch: int = 0  # runs whose inputs did not reach the card
+    discarded: int = 0  # runs that were refused as records; on the broker's side also broken queues
+
+    def __add__(self, other: "Errors") -> "Errors":
+        return Errors(
+            self.device + other.device,
+            self.fetch + other.fetch,
+            self.discarded + other.discarded,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +36,7 @@ class Counters:
     task_ns: int = 0  # in runs
     tensor_ns: int = 0  # of it, in tensor operations; the rest moved data
     runs: int = 0
+    errors: Errors = field(default_factory=Errors)
 
 
 def create_page() -> int:
@@ -57,13 +75,22 @@ class CountersPage:
         words[_TASK] += words[_BUSY_SINCE] + task_ns
         words[_BUSY_SINCE] = 0
 
+    def failed(self) -> None:
+        self._words[_DEVICE] += 1
+
+    def not_fetched(self) -> None:
+        self._words[_FETCH] += 1
+
+    def discarded(self) -> None:
+        self._words[_DISCARDED] += 1
+
     def read(self, now_ns: int) -> Counters:
         """Totals so far. Whatever the worker writes, they never go back nor exceed the time there was.
 
         Nobody knows which part of a run in progress is tensor time until it has ended: it is taken to be
         the same part as of all runs before, and all of the first.
         """
-        task, tensor, runs = self._words[:3]
+        task, tensor, runs, _, *errors = self._words[: _DISCARDED + 1]
         limit = now_ns - self._since_ns
         if task < 0:
             task = min(max(task + now_ns, 0), limit)
@@ -71,8 +98,17 @@ class CountersPage:
             tensor += (task - before) * min(max(tensor, 0), before) // before if before else task
         task = min(task, limit)
         last = self._last
+        most = limit // _FASTEST_NS
         self._last = Counters(
-            max(last.task_ns, task), max(last.tensor_ns, min(tensor, task)), max(last.runs, runs)
+            max(last.task_ns, task),
+            max(last.tensor_ns, min(tensor, task)),
+            max(last.runs, runs),
+            Errors(
+                *(
+                    max(before, min(count, most))
+                    for before, count in zip(astuple(last.errors), errors, strict=True)
+                )
+            ),
         )
         return self._last
 

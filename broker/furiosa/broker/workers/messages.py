@@ -110,6 +110,17 @@ class Detach:
     queue: int
 
 
+@dataclass(frozen=True, slots=True)
+class Inject:
+    """Faults of a virtual card, from the next run on; each replaces the one before as a whole."""
+
+    request: int
+    hang: int  # 1: the next run never ends
+    failures: int  # as many runs fail because their inputs do not reach the card
+    every: int  # one run in so many, 1 or more
+    delay_ns: int  # by which transfers take longer
+
+
 # Worker to broker
 
 
@@ -181,6 +192,7 @@ Message = (
     | Unload
     | Attach
     | Detach
+    | Inject
     | Started
     | Ready
     | Loaded
@@ -191,7 +203,7 @@ Message = (
 
 TO_ZYGOTE: Final = (Spawn, Kill)
 FROM_ZYGOTE: Final = (ZygoteReady, Spawned, SpawnFailed, Exited)
-TO_WORKER: Final = (Load, Unload, Attach, Detach)
+TO_WORKER: Final = (Load, Unload, Attach, Detach, Inject)
 FROM_WORKER: Final = (Started, Ready, Loaded, Done, Refused, QueueBroken)
 DESCRIPTORS: Final = {Spawn: 3, Started: 1, Load: 1, Attach: 3}  # the others carry none
 

@@ -8,13 +8,14 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from furiosa.broker.log import event
-from furiosa.broker.workers.counters import Counters
-from furiosa.broker.workers.messages import Loaded
+from furiosa.broker.workers.counters import Counters, Errors
+from furiosa.broker.workers.messages import Inject, Loaded
 from furiosa.broker.workers.settings import WorkerSettings
 from furiosa.broker.workers.spawner import Spawner
 from furiosa.broker.workers.worker import Worker
@@ -31,13 +32,15 @@ from furiosa.common.views import ProgramView
 from furiosa.queuepair import Descriptors, Geometry
 from furiosa.queuepair.layout import create
 
-__all__ = ["Counters", "OnDeath", "WorkerPool", "WorkerSettings"]
+__all__ = ["Counters", "Errors", "OnDeath", "WorkerPool", "WorkerSettings"]
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 STOP_SECONDS: Final = 10.0  # for the kernel to end processes that were killed
 OnDeath = Callable[[str, DeviceFile, str], None]  # lease id, device file, cause
+FaultsOf = Callable[[DeviceFile], Inject | None]  # None: there are none
+WELL: Final = Inject(0, hang=0, failures=0, every=1, delay_ns=0)
 
 
 @dataclass(slots=True)
@@ -83,6 +86,10 @@ class WorkerPool:
         self._leases: dict[str, _Lease] = {}
         self._by_file: dict[DeviceFile, Worker] = {}
         self._arena_bytes = 0  # of all queues
+        self._errors: defaultdict[DeviceFile, Errors] = defaultdict(
+            Errors
+        )  # beside those of workers
+        self._faults: FaultsOf = lambda file: None
         self.lacks: tuple[str, ...] = ()  # as last logged
         self._draining = False
 
@@ -260,6 +267,21 @@ class WorkerPool:
         worker = self._by_file.get(file)
         return None if worker is None else worker.counters()
 
+    def errors(self) -> Mapping[DeviceFile, Errors]:
+        """What went wrong since this pool began, of every file that ever had a worker."""
+        errors = dict(self._errors)
+        for file, worker in self._by_file.items():
+            errors[file] = errors.get(file, Errors()) + worker.counters().errors
+        return errors
+
+    def inject(self, faults: FaultsOf) -> None:
+        """From their next run on workers suffer from `faults` of their file: those there are, and those
+        to come.
+        """
+        self._faults = faults
+        for file, worker in self._by_file.items():
+            worker.inject(faults(file) or WELL)
+
     async def _ready(self, workers: Sequence[Worker]) -> None:
         await _all([worker.ready for worker in workers])
         for worker in workers:
@@ -291,6 +313,8 @@ class WorkerPool:
             )
             lease.workers[file] = worker
             self._by_file[file] = worker
+            if (faults := self._faults(file)) is not None:
+                worker.inject(faults)
         return worker
 
     def _placed(self, file: DeviceFile) -> tuple[int, ...]:
@@ -303,10 +327,12 @@ class WorkerPool:
         served = lease.queues.get(queue)
         if served is not None and served.worker is lease.workers[file]:  # else closed meanwhile
             self._forget(lease, queue)
+            self._errors[file] += Errors(discarded=1)
             _log.warning("lease %s: queue %d of %s is broken: %s", lease.id, queue, file, cause)
 
     def _ended(self, lease: _Lease, file: DeviceFile, cause: str | None) -> None:
         worker = lease.workers.pop(file)
+        self._errors[file] += worker.counters().errors + Errors(device=cause is not None)
         if self._by_file.get(file) is worker:
             del self._by_file[file]
         for number in [n for n, program in lease.programs.items() if worker in program.workers]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import logging
 import os
@@ -20,6 +21,7 @@ from furiosa.broker.workers.messages import (
     BadMessage,
     Detach,
     Done,
+    Inject,
     Load,
     Loaded,
     Message,
@@ -84,6 +86,7 @@ class Worker:
         self._blame: str | None = None  # why we killed it
         self._started = False
         self._look: asyncio.TimerHandle | None = None  # at the run in progress
+        self._final: Counters | None = None  # what it had counted when it was gone
         self.file = file
         self.lacks: tuple[str, ...] = ()
         self.ready: asyncio.Future[None] = self._loop.create_future()
@@ -114,7 +117,8 @@ class Worker:
             raise self._failure
 
     def counters(self) -> Counters:
-        return self._counters.read(time.monotonic_ns())
+        """Also when it is gone."""
+        return self._counters.read(time.monotonic_ns()) if self._final is None else self._final
 
     def end(self, failure: e.FuriosaError) -> None:
         """Kill it; whoever waits for it gets `failure` at once."""
@@ -148,9 +152,13 @@ class Worker:
     def detach(self, queue: int) -> "asyncio.Future[Done]":
         return self._request(lambda n: Detach(n, queue), Done)
 
+    def inject(self, faults: Inject) -> "asyncio.Future[Done]":
+        """`faults.request` may be anything."""
+        return self._request(lambda n: dataclasses.replace(faults, request=n), Done)
+
     def _request(
         self,
-        make: Callable[[int], Load | Unload | Attach | Detach],
+        make: Callable[[int], Load | Unload | Attach | Detach | Inject],
         answer: type[Message],
         timeout: float | None = None,
         descriptors: Sequence[int] = (),
@@ -239,10 +247,11 @@ class Worker:
     def _look_at_run(self) -> None:
         """Who floods a queue hurts himself only, but one run that never ends would say nothing to him."""
         seconds = self._settings.run_timeout
-        if self._counters.running_ns(time.monotonic_ns()) > seconds * 1e9:
+        left = seconds - self._counters.running_ns(time.monotonic_ns()) / 1e9
+        if left <= 0:
             self._kill(f"one run took longer than {seconds:g} s")
         else:
-            self._look = self._loop.call_later(seconds / LOOKS, self._look_at_run)
+            self._look = self._loop.call_later(min(left, seconds / LOOKS), self._look_at_run)
 
     def _link_ended(self, reason: str | None) -> None:
         if reason is not None and not self._started:
@@ -260,6 +269,7 @@ class Worker:
         cause = self._blame or cause
         self._link.close()
         self._stderr.close()
+        self._final = self.counters()
         self._counters.close()
         if self._failure is None:
             self._fail(e.WorkerDied(str(self.file), cause))

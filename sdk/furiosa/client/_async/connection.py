@@ -21,6 +21,7 @@ from furiosa.client.address import Address
 from furiosa.client.snapshot import Snapshot
 from furiosa.common import wire
 from furiosa.common.channel import close_all
+from furiosa.common.faults import Fault, FaultView
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import (
@@ -241,6 +242,23 @@ class Connection:
         Raises: BadArgument for a bad file, which leaves the old policy in force.
         """
         return await self._ask(admin_requests.reload())
+
+    async def emulate(
+        self, file: DeviceFile, fault: Fault, seconds: float | None = None
+    ) -> FaultView:
+        """Make a virtual card fail, for so long; None: until `clear_faults`. What stands afterwards.
+
+        Raises: BadArgument where the cards are real.
+        """
+        return await self._ask(admin_requests.emulate(FaultView(file, fault), seconds))
+
+    async def clear_faults(self, npu: int | None = None) -> int:
+        """Let the card be well again; None: all of them. How many faults there were."""
+        return await self._ask(admin_requests.clear_faults(npu))
+
+    async def faults(self) -> tuple[FaultView, ...]:
+        """Those that stand, by device file and kind."""
+        return await self._ask(admin_requests.faults())
 
     async def wait(self, fds: Sequence[int], lease_id: str | None = None) -> None:
         """Returns when one of `fds` is readable, or there are notices to take: of `lease_id`, or of any

@@ -3,8 +3,9 @@
 from typing import Final
 
 from furiosa.client._core.request import MARGIN_SECONDS, Request, duration
-from furiosa.common import wire
+from furiosa.common import fault_wire, wire
 from furiosa.common.errors import BadArgument
+from furiosa.common.faults import FaultView
 from furiosa.common.views import LeaseView
 from furiosa.proto.broker.v1 import admin_pb2 as pb
 
@@ -46,6 +47,31 @@ def reload() -> Request[str]:
         return pb.ReloadResponse.FromString(data).tenants
 
     return Request("Admin/Reload", pb.ReloadRequest(), convert)
+
+
+def emulate(fault: FaultView, seconds: float | None) -> Request[FaultView]:
+    def convert(data: bytes) -> FaultView:
+        return fault_wire.fault_from_wire(pb.EmulateResponse.FromString(data).fault)
+
+    request = pb.EmulateRequest(
+        fault=fault_wire.fault_to_wire(fault), time_to_live=duration("time_to_live", seconds)
+    )
+    return Request("Admin/Emulate", request, convert)
+
+
+def clear_faults(npu: int | None) -> Request[int]:
+    def convert(data: bytes) -> int:
+        return pb.ClearFaultsResponse.FromString(data).cleared
+
+    request = pb.ClearFaultsRequest(npu=None if npu is None else _card(npu))
+    return Request("Admin/ClearFaults", request, convert)
+
+
+def faults() -> Request[tuple[FaultView, ...]]:
+    def convert(data: bytes) -> tuple[FaultView, ...]:
+        return tuple(map(fault_wire.fault_from_wire, pb.ListFaultsResponse.FromString(data).faults))
+
+    return Request("Admin/ListFaults", pb.ListFaultsRequest(), convert)
 
 
 def _card(npu: int) -> int:

@@ -18,6 +18,7 @@ _FAILED: Final[Mapping[CompletionStatus, str]] = {
     CompletionStatus.UNKNOWN_PROGRAM: "the program is no longer on the device",
     CompletionStatus.BAD_RECORD: "the device refused the request: an offset is outside the queue",
     CompletionStatus.EXECUTION_FAILED: "the inference failed; the broker's log has the reason",
+    CompletionStatus.DMA_ERROR: "a DMA error: the inputs did not reach the card; try again",
 }
 
 

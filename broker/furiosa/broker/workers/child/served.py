@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Mapping
 from typing import Final
 
+from furiosa.broker.workers.child.injection import Injection, NotFetched
 from furiosa.broker.workers.child.program import BadPlacement, Bound, LoadedProgram
 from furiosa.broker.workers.counters import CountersPage
 from furiosa.queuepair import Completion, CompletionStatus, Submission, WorkerQueue
@@ -30,6 +31,7 @@ class ServedQueue:
         self._programs = programs
         self._counters = counters
         self._max_bindings = max_bindings
+        self.injection: Injection | None = None  # of faults; None: the card is well
         self._complaints = 0
         self._taken: deque[Submission] = deque()
         # Binding costs 10 us, running a bound program 3; clients reuse their slots.
@@ -55,6 +57,7 @@ class ServedQueue:
         try:
             bound = self._bound(submission)
         except BadPlacement as error:
+            self._counters.discarded()
             self._complain(submission, str(error))
             return Completion(submission.id, CompletionStatus.BAD_RECORD, started_ns=started)
         except Exception:
@@ -63,7 +66,12 @@ class ServedQueue:
             return Completion(submission.id, CompletionStatus.UNKNOWN_PROGRAM, started_ns=started)
         self._counters.started(started)
         try:
-            timing = bound.execute()
+            timing = bound.execute() if self.injection is None else self.injection.execute(bound)
+        except NotFetched as error:
+            self._counters.ended(time.monotonic_ns() - started, 0)
+            self._counters.not_fetched()
+            self._complain(submission, str(error))
+            return Completion(submission.id, CompletionStatus.DMA_ERROR, started_ns=started)
         except Exception:
             self._counters.ended(time.monotonic_ns() - started, 0)
             return self._failed(submission, started)
@@ -73,6 +81,7 @@ class ServedQueue:
 
     def _failed(self, submission: Submission, started: int) -> Completion:
         # As text: the traceback itself would keep the arena mapped for as long as a handler keeps it.
+        self._counters.failed()
         self._complain(submission, traceback.format_exc())
         return Completion(submission.id, CompletionStatus.EXECUTION_FAILED, started_ns=started)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from furiosa.broker.workers import linux, messages
+from furiosa.broker.workers.child.injection import Injection
 from furiosa.broker.workers.child.program import LoadedProgram, Loader
 from furiosa.broker.workers.child.served import ServedQueue
 from furiosa.broker.workers.counters import CountersPage
@@ -23,6 +24,7 @@ from furiosa.broker.workers.messages import (
     BadMessage,
     Detach,
     Done,
+    Inject,
     Load,
     Loaded,
     Message,
@@ -82,6 +84,7 @@ class Server:
         self._queues: dict[int, ServedQueue] = {}
         self._by_fd: dict[int, int] = {}  # submission doorbell to queue
         self._ready: deque[int] = deque()  # queues with runs taken and not yet made, next one first
+        self._injection: Injection | None = None
         self._poll = select.epoll()
         self._spin = Spin()
         self._poll.register(control, select.EPOLLIN)
@@ -161,10 +164,14 @@ class Server:
         self._decoder.feed(data, descriptors)
         for item in self._decoder.messages():
             request = messages.parse(item.payload, messages.TO_WORKER, len(item.descriptors))
-            self._send(self._answer(cast("Load | Unload | Attach | Detach", request), item))
+            self._send(
+                self._answer(cast("Load | Unload | Attach | Detach | Inject", request), item)
+            )
         return True
 
-    def _answer(self, request: Load | Unload | Attach | Detach, item: channel.Message) -> Message:
+    def _answer(
+        self, request: Load | Unload | Attach | Detach | Inject, item: channel.Message
+    ) -> Message:
         try:
             return _HANDLERS[type(request)](self, request, item)
         except FuriosaError as error:
@@ -228,6 +235,7 @@ class Server:
         descriptors = Descriptors.of(item.descriptors)
         queue = WorkerQueue.attach(descriptors, Geometry(request.depth, request.arena_bytes))
         served = ServedQueue(queue, self._programs, self._counters, self._settings.max_bindings)
+        served.injection = self._injection
         self._queues[request.queue] = served
         self._by_fd[served.submission_fd] = request.queue
         self._poll.register(served.submission_fd, select.EPOLLIN)
@@ -237,10 +245,17 @@ class Server:
         self._drop(request.queue)
         return Done(request.request)
 
+    def _inject(self, request: Inject, _: channel.Message) -> Message:
+        self._injection = Injection.of(request)
+        for queue in self._queues.values():
+            queue.injection = self._injection
+        return Done(request.request)
+
 
 _HANDLERS: Final[Mapping[type, Callable[[Server, Any, channel.Message], Message]]] = {
     Load: Server._load,
     Unload: Server._unload,
     Attach: Server._attach,
     Detach: Server._detach,
+    Inject: Server._inject,
 }

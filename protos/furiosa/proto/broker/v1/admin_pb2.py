@@ -23,36 +23,61 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from furiosa.proto.broker.v1 import types_pb2 as furiosa_dot_proto_dot_broker_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#furiosa/proto/broker/v1/admin.proto\x12\x17\x66uriosa.proto.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a#furiosa/proto/broker/v1/types.proto\"[\n\rRevokeRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x03 \x01(\t\"?\n\x0eRevokeResponse\x12-\n\x05lease\x18\x01 \x01(\x0b\x32\x1e.furiosa.proto.broker.v1.Lease\",\n\rCordonRequest\x12\x0b\n\x03npu\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x10\n\x0e\x43ordonResponse\"\x1e\n\x0fUncordonRequest\x12\x0b\n\x03npu\x18\x01 \x01(\r\"\x12\n\x10UncordonResponse\"U\n\x0c\x44rainRequest\x12\x0b\n\x03npu\x18\x01 \x01(\r\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x03 \x01(\t\" \n\rDrainResponse\x12\x0f\n\x07revoked\x18\x01 \x01(\r\"\x0f\n\rReloadRequest\"!\n\x0eReloadResponse\x12\x0f\n\x07tenants\x18\x01 \x01(\t2\xd1\x03\n\x05\x41\x64min\x12Y\n\x06Revoke\x12&.furiosa.proto.broker.v1.RevokeRequest\x1a\'.furiosa.proto.broker.v1.RevokeResponse\x12Y\n\x06\x43ordon\x12&.furiosa.proto.broker.v1.CordonRequest\x1a\'.furiosa.proto.broker.v1.CordonResponse\x12_\n\x08Uncordon\x12(.furiosa.proto.broker.v1.UncordonRequest\x1a).furiosa.proto.broker.v1.UncordonResponse\x12V\n\x05\x44rain\x12%.furiosa.proto.broker.v1.DrainRequest\x1a&.furiosa.proto.broker.v1.DrainResponse\x12Y\n\x06Reload\x12&.furiosa.proto.broker.v1.ReloadRequest\x1a\'.furiosa.proto.broker.v1.ReloadResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#furiosa/proto/broker/v1/admin.proto\x12\x17\x66uriosa.proto.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#furiosa/proto/broker/v1/types.proto\"[\n\rRevokeRequest\x12\x10\n\x08lease_id\x18\x01 \x01(\t\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x03 \x01(\t\"?\n\x0eRevokeResponse\x12-\n\x05lease\x18\x01 \x01(\x0b\x32\x1e.furiosa.proto.broker.v1.Lease\",\n\rCordonRequest\x12\x0b\n\x03npu\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x10\n\x0e\x43ordonResponse\"\x1e\n\x0fUncordonRequest\x12\x0b\n\x03npu\x18\x01 \x01(\r\"\x12\n\x10UncordonResponse\"U\n\x0c\x44rainRequest\x12\x0b\n\x03npu\x18\x01 \x01(\r\x12(\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0e\n\x06reason\x18\x03 \x01(\t\" \n\rDrainResponse\x12\x0f\n\x07revoked\x18\x01 \x01(\r\"\x0f\n\rReloadRequest\"!\n\x0eReloadResponse\x12\x0f\n\x07tenants\x18\x01 \x01(\t\"\xef\x03\n\x05\x46\x61ult\x12\x13\n\x0b\x64\x65vice_file\x18\x01 \x01(\t\x12\x33\n\x04\x64\x65\x61\x64\x18\x02 \x01(\x0b\x32#.furiosa.proto.broker.v1.Fault.DeadH\x00\x12\x31\n\x03hot\x18\x03 \x01(\x0b\x32\".furiosa.proto.broker.v1.Fault.HotH\x00\x12\x33\n\x04hung\x18\x04 \x01(\x0b\x32#.furiosa.proto.broker.v1.Fault.HungH\x00\x12<\n\tdma_error\x18\x05 \x01(\x0b\x32\'.furiosa.proto.broker.v1.Fault.DmaErrorH\x00\x12:\n\x08slow_dma\x18\x06 \x01(\x0b\x32&.furiosa.proto.broker.v1.Fault.SlowDmaH\x00\x12+\n\x07\x65nds_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x06\n\x04\x44\x65\x61\x64\x1a\x16\n\x03Hot\x12\x0f\n\x07\x63\x65lsius\x18\x01 \x01(\x11\x1a\x06\n\x04Hung\x1a(\n\x08\x44maError\x12\r\n\x05\x65very\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x1a\x33\n\x07SlowDma\x12(\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\n\x04kind\"p\n\x0e\x45mulateRequest\x12-\n\x05\x66\x61ult\x18\x01 \x01(\x0b\x32\x1e.furiosa.proto.broker.v1.Fault\x12/\n\x0ctime_to_live\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"@\n\x0f\x45mulateResponse\x12-\n\x05\x66\x61ult\x18\x01 \x01(\x0b\x32\x1e.furiosa.proto.broker.v1.Fault\".\n\x12\x43learFaultsRequest\x12\x10\n\x03npu\x18\x01 \x01(\rH\x00\x88\x01\x01\x42\x06\n\x04_npu\"&\n\x13\x43learFaultsResponse\x12\x0f\n\x07\x63leared\x18\x01 \x01(\r\"\x13\n\x11ListFaultsRequest\"D\n\x12ListFaultsResponse\x12.\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x1e.furiosa.proto.broker.v1.Fault2\x80\x06\n\x05\x41\x64min\x12Y\n\x06Revoke\x12&.furiosa.proto.broker.v1.RevokeRequest\x1a\'.furiosa.proto.broker.v1.RevokeResponse\x12Y\n\x06\x43ordon\x12&.furiosa.proto.broker.v1.CordonRequest\x1a\'.furiosa.proto.broker.v1.CordonResponse\x12_\n\x08Uncordon\x12(.furiosa.proto.broker.v1.UncordonRequest\x1a).furiosa.proto.broker.v1.UncordonResponse\x12V\n\x05\x44rain\x12%.furiosa.proto.broker.v1.DrainRequest\x1a&.furiosa.proto.broker.v1.DrainResponse\x12Y\n\x06Reload\x12&.furiosa.proto.broker.v1.ReloadRequest\x1a\'.furiosa.proto.broker.v1.ReloadResponse\x12\\\n\x07\x45mulate\x12\'.furiosa.proto.broker.v1.EmulateRequest\x1a(.furiosa.proto.broker.v1.EmulateResponse\x12h\n\x0b\x43learFaults\x12+.furiosa.proto.broker.v1.ClearFaultsRequest\x1a,.furiosa.proto.broker.v1.ClearFaultsResponse\x12\x65\n\nListFaults\x12*.furiosa.proto.broker.v1.ListFaultsRequest\x1a+.furiosa.proto.broker.v1.ListFaultsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'furiosa.proto.broker.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REVOKEREQUEST']._serialized_start=133
-  _globals['_REVOKEREQUEST']._serialized_end=224
-  _globals['_REVOKERESPONSE']._serialized_start=226
-  _globals['_REVOKERESPONSE']._serialized_end=289
-  _globals['_CORDONREQUEST']._serialized_start=291
-  _globals['_CORDONREQUEST']._serialized_end=335
-  _globals['_CORDONRESPONSE']._serialized_start=337
-  _globals['_CORDONRESPONSE']._serialized_end=353
-  _globals['_UNCORDONREQUEST']._serialized_start=355
-  _globals['_UNCORDONREQUEST']._serialized_end=385
-  _globals['_UNCORDONRESPONSE']._serialized_start=387
-  _globals['_UNCORDONRESPONSE']._serialized_end=405
-  _globals['_DRAINREQUEST']._serialized_start=407
-  _globals['_DRAINREQUEST']._serialized_end=492
-  _globals['_DRAINRESPONSE']._serialized_start=494
-  _globals['_DRAINRESPONSE']._serialized_end=526
-  _globals['_RELOADREQUEST']._serialized_start=528
-  _globals['_RELOADREQUEST']._serialized_end=543
-  _globals['_RELOADRESPONSE']._serialized_start=545
-  _globals['_RELOADRESPONSE']._serialized_end=578
-  _globals['_ADMIN']._serialized_start=581
-  _globals['_ADMIN']._serialized_end=1046
+  _globals['_REVOKEREQUEST']._serialized_start=166
+  _globals['_REVOKEREQUEST']._serialized_end=257
+  _globals['_REVOKERESPONSE']._serialized_start=259
+  _globals['_REVOKERESPONSE']._serialized_end=322
+  _globals['_CORDONREQUEST']._serialized_start=324
+  _globals['_CORDONREQUEST']._serialized_end=368
+  _globals['_CORDONRESPONSE']._serialized_start=370
+  _globals['_CORDONRESPONSE']._serialized_end=386
+  _globals['_UNCORDONREQUEST']._serialized_start=388
+  _globals['_UNCORDONREQUEST']._serialized_end=418
+  _globals['_UNCORDONRESPONSE']._serialized_start=420
+  _globals['_UNCORDONRESPONSE']._serialized_end=438
+  _globals['_DRAINREQUEST']._serialized_start=440
+  _globals['_DRAINREQUEST']._serialized_end=525
+  _globals['_DRAINRESPONSE']._serialized_start=527
+  _globals['_DRAINRESPONSE']._serialized_end=559
+  _globals['_RELOADREQUEST']._serialized_start=561
+  _globals['_RELOADREQUEST']._serialized_end=576
+  _globals['_RELOADRESPONSE']._serialized_start=578
+  _globals['_RELOADRESPONSE']._serialized_end=611
+  _globals['_FAULT']._serialized_start=614
+  _globals['_FAULT']._serialized_end=1109
+  _globals['_FAULT_DEAD']._serialized_start=968
+  _globals['_FAULT_DEAD']._serialized_end=974
+  _globals['_FAULT_HOT']._serialized_start=976
+  _globals['_FAULT_HOT']._serialized_end=998
+  _globals['_FAULT_HUNG']._serialized_start=1000
+  _globals['_FAULT_HUNG']._serialized_end=1006
+  _globals['_FAULT_DMAERROR']._serialized_start=1008
+  _globals['_FAULT_DMAERROR']._serialized_end=1048
+  _globals['_FAULT_SLOWDMA']._serialized_start=1050
+  _globals['_FAULT_SLOWDMA']._serialized_end=1101
+  _globals['_EMULATEREQUEST']._serialized_start=1111
+  _globals['_EMULATEREQUEST']._serialized_end=1223
+  _globals['_EMULATERESPONSE']._serialized_start=1225
+  _globals['_EMULATERESPONSE']._serialized_end=1289
+  _globals['_CLEARFAULTSREQUEST']._serialized_start=1291
+  _globals['_CLEARFAULTSREQUEST']._serialized_end=1337
+  _globals['_CLEARFAULTSRESPONSE']._serialized_start=1339
+  _globals['_CLEARFAULTSRESPONSE']._serialized_end=1377
+  _globals['_LISTFAULTSREQUEST']._serialized_start=1379
+  _globals['_LISTFAULTSREQUEST']._serialized_end=1398
+  _globals['_LISTFAULTSRESPONSE']._serialized_start=1400
+  _globals['_LISTFAULTSRESPONSE']._serialized_end=1468
+  _globals['_ADMIN']._serialized_start=1471
+  _globals['_ADMIN']._serialized_end=2239
 # @@protoc_insertion_point(module_scope)

@@ -4,10 +4,13 @@ isort:skip_file
 """
 
 import builtins
+import collections.abc
 import furiosa.proto.broker.v1.types_pb2
 import google.protobuf.descriptor
 import google.protobuf.duration_pb2
+import google.protobuf.internal.containers
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import sys
 import typing
 
@@ -178,3 +181,223 @@ class ReloadResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["tenants", b"tenants"]) -> None: ...
 
 Global___ReloadResponse: typing_extensions.TypeAlias = ReloadResponse
+
+@typing.final
+class Fault(google.protobuf.message.Message):
+    """What a virtual card suffers from."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Dead(google.protobuf.message.Message):
+        """The card does not answer."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+
+    @typing.final
+    class Hot(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        CELSIUS_FIELD_NUMBER: builtins.int
+        celsius: builtins.int
+        """of the warmest place"""
+        def __init__(
+            self,
+            *,
+            celsius: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["celsius", b"celsius"]) -> None: ...
+
+    @typing.final
+    class Hung(google.protobuf.message.Message):
+        """The next run never ends."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+
+    @typing.final
+    class DmaError(google.protobuf.message.Message):
+        """Inputs do not reach the card: the run fails."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        EVERY_FIELD_NUMBER: builtins.int
+        COUNT_FIELD_NUMBER: builtins.int
+        every: builtins.int
+        """one run in so many fails; 1: each"""
+        count: builtins.int
+        """so many fail, of each device file; 0: no end to it"""
+        def __init__(
+            self,
+            *,
+            every: builtins.int = ...,
+            count: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["count", b"count", "every", b"every"]) -> None: ...
+
+    @typing.final
+    class SlowDma(google.protobuf.message.Message):
+        """Each run's transfers take that much longer."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        DELAY_FIELD_NUMBER: builtins.int
+        @property
+        def delay(self) -> google.protobuf.duration_pb2.Duration: ...
+        def __init__(
+            self,
+            *,
+            delay: google.protobuf.duration_pb2.Duration | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["delay", b"delay"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["delay", b"delay"]) -> None: ...
+
+    DEVICE_FILE_FIELD_NUMBER: builtins.int
+    DEAD_FIELD_NUMBER: builtins.int
+    HOT_FIELD_NUMBER: builtins.int
+    HUNG_FIELD_NUMBER: builtins.int
+    DMA_ERROR_FIELD_NUMBER: builtins.int
+    SLOW_DMA_FIELD_NUMBER: builtins.int
+    ENDS_AT_FIELD_NUMBER: builtins.int
+    device_file: builtins.str
+    """`dead` and `hot` concern whole cards, the others any device file"""
+    @property
+    def dead(self) -> Global___Fault.Dead: ...
+    @property
+    def hot(self) -> Global___Fault.Hot: ...
+    @property
+    def hung(self) -> Global___Fault.Hung: ...
+    @property
+    def dma_error(self) -> Global___Fault.DmaError: ...
+    @property
+    def slow_dma(self) -> Global___Fault.SlowDma: ...
+    @property
+    def ends_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """when it ends by itself; absent: never"""
+
+    def __init__(
+        self,
+        *,
+        device_file: builtins.str = ...,
+        dead: Global___Fault.Dead | None = ...,
+        hot: Global___Fault.Hot | None = ...,
+        hung: Global___Fault.Hung | None = ...,
+        dma_error: Global___Fault.DmaError | None = ...,
+        slow_dma: Global___Fault.SlowDma | None = ...,
+        ends_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["dead", b"dead", "dma_error", b"dma_error", "ends_at", b"ends_at", "hot", b"hot", "hung", b"hung", "kind", b"kind", "slow_dma", b"slow_dma"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["dead", b"dead", "device_file", b"device_file", "dma_error", b"dma_error", "ends_at", b"ends_at", "hot", b"hot", "hung", b"hung", "kind", b"kind", "slow_dma", b"slow_dma"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["dead", "hot", "hung", "dma_error", "slow_dma"] | None: ...
+
+Global___Fault: typing_extensions.TypeAlias = Fault
+
+@typing.final
+class EmulateRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FAULT_FIELD_NUMBER: builtins.int
+    TIME_TO_LIVE_FIELD_NUMBER: builtins.int
+    @property
+    def fault(self) -> Global___Fault:
+        """without `ends_at`"""
+
+    @property
+    def time_to_live(self) -> google.protobuf.duration_pb2.Duration:
+        """absent: until it is cleared"""
+
+    def __init__(
+        self,
+        *,
+        fault: Global___Fault | None = ...,
+        time_to_live: google.protobuf.duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["fault", b"fault", "time_to_live", b"time_to_live"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["fault", b"fault", "time_to_live", b"time_to_live"]) -> None: ...
+
+Global___EmulateRequest: typing_extensions.TypeAlias = EmulateRequest
+
+@typing.final
+class EmulateResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FAULT_FIELD_NUMBER: builtins.int
+    @property
+    def fault(self) -> Global___Fault: ...
+    def __init__(
+        self,
+        *,
+        fault: Global___Fault | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["fault", b"fault"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["fault", b"fault"]) -> None: ...
+
+Global___EmulateResponse: typing_extensions.TypeAlias = EmulateResponse
+
+@typing.final
+class ClearFaultsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NPU_FIELD_NUMBER: builtins.int
+    npu: builtins.int
+    """absent: all cards"""
+    def __init__(
+        self,
+        *,
+        npu: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_npu", b"_npu", "npu", b"npu"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_npu", b"_npu", "npu", b"npu"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_npu", b"_npu"]) -> typing.Literal["npu"] | None: ...
+
+Global___ClearFaultsRequest: typing_extensions.TypeAlias = ClearFaultsRequest
+
+@typing.final
+class ClearFaultsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CLEARED_FIELD_NUMBER: builtins.int
+    cleared: builtins.int
+    def __init__(
+        self,
+        *,
+        cleared: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cleared", b"cleared"]) -> None: ...
+
+Global___ClearFaultsResponse: typing_extensions.TypeAlias = ClearFaultsResponse
+
+@typing.final
+class ListFaultsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+Global___ListFaultsRequest: typing_extensions.TypeAlias = ListFaultsRequest
+
+@typing.final
+class ListFaultsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FAULTS_FIELD_NUMBER: builtins.int
+    @property
+    def faults(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Fault]:
+        """by device file and kind"""
+
+    def __init__(
+        self,
+        *,
+        faults: collections.abc.Iterable[Global___Fault] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["faults", b"faults"]) -> None: ...
+
+Global___ListFaultsResponse: typing_extensions.TypeAlias = ListFaultsResponse

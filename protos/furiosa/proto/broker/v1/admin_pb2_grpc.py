@@ -61,6 +61,21 @@ class AdminStub(object):
                 request_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ReloadRequest.SerializeToString,
                 response_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ReloadResponse.FromString,
                 _registered_method=True)
+        self.Emulate = channel.unary_unary(
+                '/furiosa.proto.broker.v1.Admin/Emulate',
+                request_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.EmulateRequest.SerializeToString,
+                response_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.EmulateResponse.FromString,
+                _registered_method=True)
+        self.ClearFaults = channel.unary_unary(
+                '/furiosa.proto.broker.v1.Admin/ClearFaults',
+                request_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ClearFaultsRequest.SerializeToString,
+                response_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ClearFaultsResponse.FromString,
+                _registered_method=True)
+        self.ListFaults = channel.unary_unary(
+                '/furiosa.proto.broker.v1.Admin/ListFaults',
+                request_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ListFaultsRequest.SerializeToString,
+                response_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ListFaultsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer(object):
@@ -103,6 +118,27 @@ class AdminServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Emulate(self, request, context):
+        """Makes a virtual card fail, until ClearFaults or for a time. A fault replaces one of its kind on the same
+        device file; a broker that starts has none.
+        INVALID_ARGUMENT / BAD_ARGUMENT: the cards are real; or the fault makes no sense.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearFaults(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFaults(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,6 +166,21 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.Reload,
                     request_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ReloadRequest.FromString,
                     response_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ReloadResponse.SerializeToString,
+            ),
+            'Emulate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Emulate,
+                    request_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.EmulateRequest.FromString,
+                    response_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.EmulateResponse.SerializeToString,
+            ),
+            'ClearFaults': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearFaults,
+                    request_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ClearFaultsRequest.FromString,
+                    response_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ClearFaultsResponse.SerializeToString,
+            ),
+            'ListFaults': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFaults,
+                    request_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ListFaultsRequest.FromString,
+                    response_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ListFaultsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +320,87 @@ class Admin(object):
             '/furiosa.proto.broker.v1.Admin/Reload',
             furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ReloadRequest.SerializeToString,
             furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ReloadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Emulate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/furiosa.proto.broker.v1.Admin/Emulate',
+            furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.EmulateRequest.SerializeToString,
+            furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.EmulateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearFaults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/furiosa.proto.broker.v1.Admin/ClearFaults',
+            furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ClearFaultsRequest.SerializeToString,
+            furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ClearFaultsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFaults(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/furiosa.proto.broker.v1.Admin/ListFaults',
+            furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ListFaultsRequest.SerializeToString,
+            furiosa_dot_proto_dot_broker_dot_v1_dot_admin__pb2.ListFaultsResponse.FromString,
             options,
             channel_credentials,
             insecure,

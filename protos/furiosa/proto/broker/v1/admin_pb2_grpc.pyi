@@ -105,7 +105,55 @@ _AdminReloadType = typing_extensions.TypeVar(
     ],
 )
 
-class AdminStub(typing.Generic[_AdminRevokeType, _AdminCordonType, _AdminUncordonType, _AdminDrainType, _AdminReloadType]):
+_AdminEmulateType = typing_extensions.TypeVar(
+    '_AdminEmulateType',
+    grpc.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.admin_pb2.EmulateRequest,
+        furiosa.proto.broker.v1.admin_pb2.EmulateResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.admin_pb2.EmulateRequest,
+        furiosa.proto.broker.v1.admin_pb2.EmulateResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.admin_pb2.EmulateRequest,
+        furiosa.proto.broker.v1.admin_pb2.EmulateResponse,
+    ],
+)
+
+_AdminClearFaultsType = typing_extensions.TypeVar(
+    '_AdminClearFaultsType',
+    grpc.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.admin_pb2.ClearFaultsRequest,
+        furiosa.proto.broker.v1.admin_pb2.ClearFaultsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.admin_pb2.ClearFaultsRequest,
+        furiosa.proto.broker.v1.admin_pb2.ClearFaultsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.admin_pb2.ClearFaultsRequest,
+        furiosa.proto.broker.v1.admin_pb2.ClearFaultsResponse,
+    ],
+)
+
+_AdminListFaultsType = typing_extensions.TypeVar(
+    '_AdminListFaultsType',
+    grpc.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.admin_pb2.ListFaultsRequest,
+        furiosa.proto.broker.v1.admin_pb2.ListFaultsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.admin_pb2.ListFaultsRequest,
+        furiosa.proto.broker.v1.admin_pb2.ListFaultsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.admin_pb2.ListFaultsRequest,
+        furiosa.proto.broker.v1.admin_pb2.ListFaultsResponse,
+    ],
+)
+
+class AdminStub(typing.Generic[_AdminRevokeType, _AdminCordonType, _AdminUncordonType, _AdminDrainType, _AdminReloadType, _AdminEmulateType, _AdminClearFaultsType, _AdminListFaultsType]):
     """For administrators: root, the broker's own user, and tenants whose policy says so. Others get
     PERMISSION_DENIED / NOT_ALLOWED.
     """
@@ -132,6 +180,18 @@ class AdminStub(typing.Generic[_AdminRevokeType, _AdminCordonType, _AdminUncordo
             furiosa.proto.broker.v1.admin_pb2.ReloadRequest,
             furiosa.proto.broker.v1.admin_pb2.ReloadResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            furiosa.proto.broker.v1.admin_pb2.EmulateRequest,
+            furiosa.proto.broker.v1.admin_pb2.EmulateResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            furiosa.proto.broker.v1.admin_pb2.ClearFaultsRequest,
+            furiosa.proto.broker.v1.admin_pb2.ClearFaultsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            furiosa.proto.broker.v1.admin_pb2.ListFaultsRequest,
+            furiosa.proto.broker.v1.admin_pb2.ListFaultsResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -156,6 +216,18 @@ class AdminStub(typing.Generic[_AdminRevokeType, _AdminCordonType, _AdminUncordo
             furiosa.proto.broker.v1.admin_pb2.ReloadRequest,
             furiosa.proto.broker.v1.admin_pb2.ReloadResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            furiosa.proto.broker.v1.admin_pb2.EmulateRequest,
+            furiosa.proto.broker.v1.admin_pb2.EmulateResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            furiosa.proto.broker.v1.admin_pb2.ClearFaultsRequest,
+            furiosa.proto.broker.v1.admin_pb2.ClearFaultsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            furiosa.proto.broker.v1.admin_pb2.ListFaultsRequest,
+            furiosa.proto.broker.v1.admin_pb2.ListFaultsResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     Revoke: _AdminRevokeType
@@ -173,6 +245,16 @@ class AdminStub(typing.Generic[_AdminRevokeType, _AdminCordonType, _AdminUncordo
     """Reads the tenants file again, as SIGHUP does.
     INVALID_ARGUMENT / BAD_ARGUMENT: the file is bad; the old one stays in force.
     """
+
+    Emulate: _AdminEmulateType
+    """Makes a virtual card fail, until ClearFaults or for a time. A fault replaces one of its kind on the same
+    device file; a broker that starts has none.
+    INVALID_ARGUMENT / BAD_ARGUMENT: the cards are real; or the fault makes no sense.
+    """
+
+    ClearFaults: _AdminClearFaultsType
+
+    ListFaults: _AdminListFaultsType
 
 AdminAsyncStub: typing_extensions.TypeAlias = AdminStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -194,6 +276,18 @@ AdminAsyncStub: typing_extensions.TypeAlias = AdminStub[
     grpc.aio.UnaryUnaryMultiCallable[
         furiosa.proto.broker.v1.admin_pb2.ReloadRequest,
         furiosa.proto.broker.v1.admin_pb2.ReloadResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.admin_pb2.EmulateRequest,
+        furiosa.proto.broker.v1.admin_pb2.EmulateResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.admin_pb2.ClearFaultsRequest,
+        furiosa.proto.broker.v1.admin_pb2.ClearFaultsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.admin_pb2.ListFaultsRequest,
+        furiosa.proto.broker.v1.admin_pb2.ListFaultsResponse,
     ],
 ]
 
@@ -242,5 +336,30 @@ class AdminServicer(metaclass=abc.ABCMeta):
         """Reads the tenants file again, as SIGHUP does.
         INVALID_ARGUMENT / BAD_ARGUMENT: the file is bad; the old one stays in force.
         """
+
+    @abc.abstractmethod
+    def Emulate(
+        self,
+        request: furiosa.proto.broker.v1.admin_pb2.EmulateRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[furiosa.proto.broker.v1.admin_pb2.EmulateResponse, collections.abc.Awaitable[furiosa.proto.broker.v1.admin_pb2.EmulateResponse]]:
+        """Makes a virtual card fail, until ClearFaults or for a time. A fault replaces one of its kind on the same
+        device file; a broker that starts has none.
+        INVALID_ARGUMENT / BAD_ARGUMENT: the cards are real; or the fault makes no sense.
+        """
+
+    @abc.abstractmethod
+    def ClearFaults(
+        self,
+        request: furiosa.proto.broker.v1.admin_pb2.ClearFaultsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[furiosa.proto.broker.v1.admin_pb2.ClearFaultsResponse, collections.abc.Awaitable[furiosa.proto.broker.v1.admin_pb2.ClearFaultsResponse]]: ...
+
+    @abc.abstractmethod
+    def ListFaults(
+        self,
+        request: furiosa.proto.broker.v1.admin_pb2.ListFaultsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[furiosa.proto.broker.v1.admin_pb2.ListFaultsResponse, collections.abc.Awaitable[furiosa.proto.broker.v1.admin_pb2.ListFaultsResponse]]: ...
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
