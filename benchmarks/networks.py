@@ -70,10 +70,10 @@ def resnet8() -> bytes:
 
 
 def mnistnet() -> bytes:
-    """28 x 28: a digit classifier of 0.3 million products, 4 kB of weights."""
+    """28 x 28: a digit classifier of 0.4 million products, 4 kB of weights."""
     net = _Network("mnistnet", (1, 1, 28, 28))
-    x = net.conv(net.image, 1, 8, 3, stride=2)
-    x = net.conv(x, 8, 16, 3, stride=2)
+    x = net.max_pool(net.conv(net.image, 1, 8, 3))
+    x = net.max_pool(net.conv(x, 8, 16, 3))
     return net.classify(net.conv(x, 16, 16, 3), 16, 10)
 
 

@@ -23,10 +23,9 @@ IN_PROCESS = "the same model in a process with onnxruntime, one thread"
 # a process of its own, which has run a small model before, as the worker has
 PEER = """
 import sys
-from pathlib import Path
 from benchmarks.inference import memory, peers, setting
 def ready(path):
-    session = peers.onnxruntime_session(Path(path).read_bytes())
+    session = peers.onnxruntime_session(path)
     given = session.get_inputs()[0]
     image = setting.np.zeros(given.shape, setting.np.float32)
     peers.onnxruntime_run(session, image)()

@@ -12,8 +12,8 @@ from benchmarks.inference.setting import Array
 Run = Callable[[], object]
 
 
-def onnxruntime_session(model: bytes) -> Any:
-    """For one thread, with all optimisations."""
+def onnxruntime_session(model: bytes | str) -> Any:
+    """For one thread, with all optimisations; `model` or the path of one."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -23,6 +23,7 @@ NETWORKS = {
 }
 
 _CPUS = sorted(os.sched_getaffinity(0))
+ALL_CPUS = frozenset(_CPUS)
 PE_CPU = frozenset(_CPUS[:1])  # the broker gives its CPUs to PEs in order
 PES_CPUS = frozenset(_CPUS[:2])
 OTHER_CPUS = frozenset(_CPUS[1:2] or _CPUS)  # than that of the first PE; the second is idle then
@@ -32,9 +33,11 @@ Array = npt.NDArray[np.generic]
 
 
 @contextlib.contextmanager
-def serving(access: Sequence[str] = ("--embedded",), *settings: str) -> Iterator[broker.Broker]:
-    """A broker with two cards, whose PEs share the first two CPUs: npu0 has the same as npu1."""
-    with on(PES_CPUS), broker.running(2, access, *settings) as made:
+def serving(*settings: str, cpus: frozenset[int] = PES_CPUS) -> Iterator[broker.Broker]:
+    """A broker with two cards and these CPUs; with two of them npu0 has the same ones as npu1."""
+    with contextlib.ExitStack() as opened:
+        with on(cpus):
+            made = opened.enter_context(broker.running(2, ("--embedded",), *settings))
         yield made
 
 

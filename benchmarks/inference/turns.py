@@ -76,7 +76,7 @@ class Turns:
 
 
 def take(sides: Sequence[Side], effort: Effort) -> Turns:
-    """As many turns as fit into the time that a figure has."""
+    """As many turns as fit into the slots of an effort."""
     for side in sides:  # pages, caches, first calls
         side(5)
     slowest = max(statistics.median(side(3)) for side in sides) / 1e6
