@@ -14,7 +14,6 @@ from benchmarks import (
     reclaim,
     report,
     size,
-    starting,
     waiting,
 )
 from benchmarks.efforts import FULL, QUICK, Effort
@@ -32,7 +31,6 @@ AREAS: tuple[tuple[str, Callable[[Effort], Iterator[Found]]], ...] = (
     ("acquire.waiting", waiting.figures),
     ("acquire.flood", flood.figures),
     ("inference", inference.figures),
-    ("inference.start", starting.figures),
     ("compiler", compiler.figures),
 )
 

@@ -1,4 +1,8 @@
-"""Networks of well-known sizes in int8, QDQ form, with random weights: to time, not to classify."""
+"""Networks of well-known sizes with random weights: to time, not to classify.
+
+QDQ form, as onnxruntime's quantiser writes it: activations uint8, zero point 0 after a Relu and 128
+elsewhere, weights int8 for each channel; a Relu stands before the QuantizeLinear of what it follows.
+"""
 
 from typing import Any
 
@@ -9,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 def mobilenet_v2() -> bytes:
     """224 x 224, width 1.0: 300 million products, 3.5 MB of weights. Source: Sandler et al. 2018, table 2."""
-    net = _Network("mobilenet_v2")
+    net = _Network("mobilenet_v2", (1, 3, 224, 224))
     x = net.conv(net.image, 3, 32, 3, stride=2)
     channels = 32
     for expansion, width, count, stride in (
@@ -26,14 +30,14 @@ def mobilenet_v2() -> bytes:
             y = net.conv(x, channels, inner, 1) if expansion > 1 else x
             y = net.conv(y, inner, inner, 3, stride=step, group=inner)
             y = net.conv(y, inner, width, 1, relu=False)
-            x = net.add(x, y) if step == 1 and channels == width else y
+            x = net.add(x, y, relu=False) if step == 1 and channels == width else y
             channels = width
-    return net.classify(net.conv(x, channels, 1280, 1), 1280)
+    return net.classify(net.conv(x, channels, 1280, 1), 1280, 1000)
 
 
 def resnet50() -> bytes:
     """224 x 224: 4.1 billion products, 25.5 MB of weights. Source: He et al. 2015, table 1."""
-    net = _Network("resnet50")
+    net = _Network("resnet50", (1, 3, 224, 224))
     x = net.max_pool(net.conv(net.image, 3, 64, 7, stride=2))
     channels = 64
     for stage, count in enumerate((3, 4, 6, 3)):
@@ -45,21 +49,45 @@ def resnet50() -> bytes:
             y = net.conv(y, inner, 4 * inner, 1, relu=False)
             if index == 0:
                 x = net.conv(x, channels, 4 * inner, 1, stride=stride, relu=False)
-            x = net.relu(net.add(x, y))
+            x = net.add(x, y)
             channels = 4 * inner
-    return net.classify(x, channels)
+    return net.classify(x, channels, 1000)
+
+
+def resnet8() -> bytes:
+    """32 x 32: 12.5 million products, 78 kB of weights. Source: MLPerf Tiny, image classification."""
+    net = _Network("resnet8", (1, 3, 32, 32))
+    x = net.conv(net.image, 3, 16, 3)
+    channels = 16
+    for width, stride in ((16, 1), (32, 2), (64, 2)):
+        y = net.conv(x, channels, width, 3, stride=stride)
+        y = net.conv(y, width, width, 3, relu=False)
+        if stride > 1:
+            x = net.conv(x, channels, width, 1, stride=stride, relu=False)
+        x = net.add(x, y)
+        channels = width
+    return net.classify(x, channels, 10)
+
+
+def mnistnet() -> bytes:
+    """28 x 28: a digit classifier of 0.4 million products, 4 kB of weights."""
+    net = _Network("mnistnet", (1, 1, 28, 28))
+    x = net.max_pool(net.conv(net.image, 1, 8, 3))
+    x = net.max_pool(net.conv(x, 8, 16, 3))
+    return net.classify(net.conv(x, 16, 16, 3), 16, 10)
 
 
 class _Network:
     """Every method takes and returns the name of a dequantised activation."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, image: tuple[int, ...]) -> None:
         self._rng = np.random.default_rng(0)
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
         self._name = name
+        self._shape = image
         self._scale = self._constant(np.array(0.05, np.float32))
-        self._point = self._constant(np.array(0, np.int8))
+        self._points = [self._constant(np.array(point, np.uint8)) for point in (128, 0)]
         self.image = self._stored("image")
 
     def conv(
@@ -77,29 +105,27 @@ class _Network:
         operands = self._parameters(shape, 0)
         pads, strides = [kernel // 2] * 4, [stride, stride]
         y = self._node("Conv", [x, *operands], group=group, pads=pads, strides=strides)
-        return self.relu(y) if relu else self._stored(y)
+        return self._activated(y, relu)
 
-    def relu(self, x: str) -> str:
-        return self._stored(self._node("Relu", [x]))
-
-    def add(self, x: str, y: str) -> str:
-        return self._stored(self._node("Add", [x, y]))
+    def add(self, x: str, y: str, *, relu: bool = True) -> str:
+        return self._activated(self._node("Add", [x, y]), relu)
 
     def max_pool(self, x: str) -> str:
+        """Of what a Relu made."""
         given = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}
-        return self._stored(self._node("MaxPool", [x], **given))
+        return self._stored(self._node("MaxPool", [x], **given), positive=True)
 
-    def classify(self, x: str, channels: int) -> bytes:
-        """Pool, classify into 1,000, and serialise."""
-        pooled = self._stored(self._node("GlobalAveragePool", [x]))
-        flat = self._node("Flatten", [pooled])
-        operands = self._parameters((1000, channels), 0)
+    def classify(self, x: str, channels: int, classes: int) -> bytes:
+        """Pool what a Relu made, classify and serialise."""
+        pooled = self._stored(self._node("GlobalAveragePool", [x]), positive=True)
+        flat = self._stored(self._node("Flatten", [pooled]), positive=True)
+        operands = self._parameters((classes, channels), 0)
         logits = self._stored(self._node("Gemm", [flat, *operands], transB=1))
         graph = helper.make_graph(
             self._nodes,
             self._name,
-            [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 224, 224])],
-            [helper.make_tensor_value_info(logits, TensorProto.FLOAT, [1, 1000])],
+            [helper.make_tensor_value_info("image", TensorProto.FLOAT, self._shape)],
+            [helper.make_tensor_value_info(logits, TensorProto.FLOAT, [1, classes])],
             self._constants,
         )
         opsets = [helper.make_opsetid("", 13)]
@@ -117,9 +143,12 @@ class _Network:
             made.append(self._node("DequantizeLinear", names, axis=axis))
         return made
 
-    def _stored(self, x: str) -> str:
+    def _activated(self, x: str, relu: bool) -> str:
+        return self._stored(self._node("Relu", [x]) if relu else x, positive=relu)
+
+    def _stored(self, x: str, *, positive: bool = False) -> str:
         """Through 8 bits and back."""
-        parameters = [self._scale, self._point]
+        parameters = [self._scale, self._points[positive]]
         return self._node(
             "DequantizeLinear", [self._node("QuantizeLinear", [x, *parameters]), *parameters]
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks import broker
 from benchmarks.efforts import Effort
 from benchmarks.figures import Found, Skipped, within
-from benchmarks.inference import digits_int8
+from benchmarks.networks import mnistnet
 from furiosa.client.sync import Connection
 from furiosa.common.selector import DeviceSpec
 from furiosa.compiler import CompilerOptions, compile
@@ -34,7 +34,7 @@ threading.Event().wait()
 
 
 def figures(effort: Effort) -> Iterator[Found]:
-    enf = compile(digits_int8(), CompilerOptions(target="warboy"))
+    enf = compile(mnistnet(), CompilerOptions(target="warboy"))
     with broker.running(1):
         for megabytes, name, rounds in (
             (30, "30MB", effort.small_owners),

@@ -1,0 +1,121 @@
+"""Inference over gRPC and TCP: beside an empty call to the same server and the run in process."""
+
+import contextlib
+import hashlib
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from benchmarks.efforts import Effort
+from benchmarks.figures import Found, in_turn
+from benchmarks.inference import peers, setting, turns
+from benchmarks.inference.setting import ALL_CPUS, OTHER_CPUS, PE, PE_CPU
+from furiosa.client.sync import Connection
+from furiosa.common.selector import DeviceSpec
+from furiosa.proto.broker.v1 import inference_pb2, inference_pb2_grpc
+
+TOKEN = "a-token-of-the-benchmark"
+TARGETS = {"mobilenet_v2": 1.25, "mnistnet": None}
+AGAINST = "an empty unary RPC (health) by TCP to the broker, and session.run in process"
+
+
+def figures(effort: Effort) -> Iterator[Found]:
+    with tempfile.TemporaryDirectory(prefix="furiosa-bench-") as folder:
+        token, tenants = Path(folder, "token"), Path(folder, "tenants.toml")
+        token.write_text(TOKEN)
+        digest = hashlib.sha256(TOKEN.encode()).hexdigest()
+        tenants.write_text(
+            f'[[tenant]]\nname = "bench"\nmatch = [{{ token-sha256 = "{digest}" }}]\n'
+            '[unmatched]\npolicy = "own-tenant"\n'
+        )
+        control, data = (f"127.0.0.1:{port}" for port in _free_ports(2))
+        settings = (
+            *("--data-plane", "on", "--tenants", str(tenants)),
+            *("--listen", f"{control}/token", "--data-listen", f"{data}/token"),
+        )
+        with (
+            setting.serving(*settings, cpus=ALL_CPUS),
+            _environment(control, token),
+        ):
+            for name, target in TARGETS.items():
+                yield _remote(name, target, effort)
+
+
+def _remote(name: str, target: float | None, effort: Effort) -> Found:
+    program = setting.program(name)
+    (image,) = setting.inputs(program)
+    content = image.tobytes()
+    with Connection.open(client="benchmark") as connection:
+        lease = connection.acquire(DeviceSpec.parse(PE))
+        loaded = connection.load_program(lease.id, program)
+        metadata = (
+            ("authorization", f"Bearer {TOKEN}"),
+            ("furiosa-session", connection.session_token),
+        )
+        with (
+            grpc.insecure_channel(connection.data_target) as data,
+            grpc.insecure_channel(connection.grpc_target) as control,
+        ):
+            stub = inference_pb2_grpc.InferenceStub(data)
+            health = health_pb2_grpc.HealthStub(control)
+
+            def run() -> Any:
+                request = inference_pb2.RunRequest(
+                    lease_id=lease.id, program_id=loaded.id, inputs=[content]
+                )
+                return stub.Run(request, metadata=metadata)
+
+            def empty() -> Any:
+                return health.Check(health_pb2.HealthCheckRequest(), metadata=metadata)
+
+            with setting.on(PE_CPU):
+                session = peers.onnxruntime_session(setting.network(name))
+            sides = [
+                turns.blocking(run, OTHER_CPUS),
+                turns.blocking(empty, OTHER_CPUS),
+                turns.blocking(peers.onnxruntime_run(session, image), PE_CPU),
+            ]
+            taken = turns.take(sides, effort)
+        connection.release(lease.id)
+    ours, calls, runs = taken.sides
+    return in_turn(
+        f"inference.remote.{name}",
+        ours,
+        [a + b for a, b in zip(calls, runs, strict=True)],
+        unit="us",
+        against=AGAINST,
+        target=target,
+        conditions=f"{len(content):,} bytes of input, bearer token without TLS, client on another "
+        f"CPU than the PE, data plane on any; {taken.conditions}",
+    )
+
+
+def _free_ports(count: int) -> list[int]:
+    """That were free a moment ago."""
+    with contextlib.ExitStack() as opened:
+        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
+        for item in sockets:
+            item.bind(("127.0.0.1", 0))
+        return [item.getsockname()[1] for item in sockets]
+
+
+@contextlib.contextmanager
+def _environment(address: str, token: Path) -> Iterator[None]:
+    """Clients go by TCP meanwhile."""
+    wanted = {"FURIOSA_BROKER": address, "FURIOSA_BROKER_TOKEN_FILE": str(token)}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
