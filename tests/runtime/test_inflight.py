@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from furiosa.queuepair import CompletionStatus, Slots
+from furiosa.queuepair import Completion, CompletionStatus, Slots
 from furiosa.runtime._core.errors import FuriosaRuntimeError
 from furiosa.runtime._core.inflight import InFlight, Run, Stage
 
@@ -53,7 +53,7 @@ def test_without_a_slot_a_run_waits_and_is_served_in_order() -> None:
     assert second.stage is third.stage is Stage.WAITING
     asleep = Flag()
     runs.follow(second, asleep)
-    runs.complete(first.id, OK)
+    runs.complete(Completion(first.id, OK))
     assert second.stage is Stage.WAITING, (
         "the slot is the first one's until it has read the outputs"
     )
@@ -67,8 +67,8 @@ def test_a_completion_goes_to_its_run() -> None:
     first, second = submitted(runs), submitted(runs)
     bell = Flag()
     runs.follow(second, bell)
-    assert list(runs.complete(second.id, CompletionStatus.EXECUTION_FAILED)) == [bell]
-    assert second.outcome is CompletionStatus.EXECUTION_FAILED
+    assert list(runs.complete(Completion(second.id, CompletionStatus.EXECUTION_FAILED))) == [bell]
+    assert second.outcome == Completion(second.id, CompletionStatus.EXECUTION_FAILED)
     assert first.outcome is None
 
 
@@ -78,7 +78,7 @@ def test_a_cancelled_run_keeps_its_slot_until_its_completion() -> None:
     runs.leave(cancelled)
     heir = runs.enter()
     assert heir.stage is Stage.WAITING
-    runs.complete(cancelled.id, OK)
+    runs.complete(Completion(cancelled.id, OK))
     assert (heir.stage, heir.slot) == (Stage.PLACED, cancelled.slot)
     assert cancelled.outcome is None
 
@@ -94,7 +94,7 @@ def test_a_run_cancelled_while_it_waits_is_passed_over() -> None:
     runs = flights(1)
     first, second, third = submitted(runs), runs.enter(), runs.enter()
     runs.leave(second)
-    runs.complete(first.id, OK)
+    runs.complete(Completion(first.id, OK))
     runs.leave(first)
     assert third.stage is Stage.PLACED
     runs.check()
@@ -128,7 +128,7 @@ def test_a_leader_that_is_given_a_slot_is_rung() -> None:
     runs = flights(1, bell=bell)
     first, second = submitted(runs), runs.enter()
     assert runs.lead(second), "the first one has just got its completion, say"
-    runs.complete(first.id, OK)
+    runs.complete(Completion(first.id, OK))
     assert not bell.up
     runs.leave(first)
     assert second.stage is Stage.PLACED
@@ -162,9 +162,9 @@ def test_a_failure_ends_every_run_and_wakes_every_follower() -> None:
 def test_a_failure_does_not_take_away_what_has_been_achieved() -> None:
     runs = flights(1)
     run = submitted(runs)
-    runs.complete(run.id, OK)
+    runs.complete(Completion(run.id, OK))
     runs.fail(FuriosaRuntimeError("too late"))
-    assert run.outcome is OK
+    assert run.outcome == Completion(run.id, OK)
 
 
 def test_drained_when_the_last_run_has_left() -> None:
@@ -222,7 +222,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(index=st.integers(0, 9))
     def complete(self, index: int) -> None:
         number = self.on_device.pop(index % len(self.on_device))
-        self._ring(self.runs.complete(number, OK))
+        self._ring(self.runs.complete(Completion(number, OK)))
 
     @precondition(lambda self: self.open)
     @rule(index=st.integers(0, 9))

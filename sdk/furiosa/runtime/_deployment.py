@@ -132,10 +132,10 @@ class Deployment(Generic[_W]):
                 completions = queue.reap()
             except BrokenQueue as error:
                 raise _broken(self.ports[device], error) from error
-            for id_, status, task_ns, _, _ in completions:
+            for completion in completions:
                 found = True
-                self._task_ns = task_ns
-                signals += runs.complete(id_, status)
+                self._task_ns = completion.task_ns
+                signals += runs.complete(completion)
         if not found:
             self._bell.hush()
         return found
@@ -149,12 +149,12 @@ class Deployment(Generic[_W]):
     def read(self, run: Run, wanted: Sequence[int]) -> list[Array]:
         """The outputs of a DONE run, the caller's own. Raises: FuriosaRuntimeError when there are none."""
         outcome = run.outcome
-        if outcome is _OK:
-            return self._places[run.device].outputs(run.slot, wanted)
-        if isinstance(outcome, CompletionStatus):
-            raise failed_run(outcome, self.ports[run.device].device)
         assert outcome is not None
-        raise fresh(outcome)
+        if isinstance(outcome, FuriosaRuntimeError):
+            raise fresh(outcome)
+        if outcome.status is _OK:
+            return self._places[run.device].outputs(run.slot, wanted)
+        raise failed_run(outcome.status, self.ports[run.device].device)
 
     def fail(self, failure: FuriosaRuntimeError) -> Sequence[Signal]:
         """End every run with this error, and wake whoever waits for the queues; the first one stays."""

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy.typing as npt
 
 from furiosa.runtime._async.loaded_model import CLOSE_SECONDS, LoadedModel
+from furiosa.runtime._core import recording
 from furiosa.runtime._core.describe import Model
 from furiosa.runtime._core.errors import FuriosaRuntimeWarning
 from furiosa.runtime._core.validate import Tensor, TensorArray
 
 if TYPE_CHECKING:
+    from furiosa.runtime._async.profiled import Profiled
     from furiosa.runtime._async.runtime import Runtime
 
 Array = npt.NDArray[Any]
@@ -30,6 +32,7 @@ class Runner:
         """For `create_runner`. `runtime`: the one that was made for this runner and ends with it."""
         self._loaded = loaded
         self._runtime = runtime
+        self._profiled: Profiled | None = None  # since somebody recorded
 
     @property
     def model(self) -> Model:
@@ -49,7 +52,10 @@ class Runner:
         FuriosaRuntimeError.
         """
         loaded = self._loaded
-        return await loaded.infer(loaded.inputs.ordered(inputs), loaded.outputs.all)
+        arrays = loaded.inputs.ordered(inputs)
+        if recording.active:
+            return await self._recorded(arrays, loaded.outputs.all)
+        return await loaded.infer(arrays, loaded.outputs.all)
 
     async def run_with(
         self, output_names: Sequence[str], inputs: Mapping[str, Tensor]
@@ -57,7 +63,10 @@ class Runner:
         """As `run`, with all inputs by name and only the named outputs, in the order asked for."""
         loaded = self._loaded
         wanted = loaded.outputs.chosen(output_names)
-        return await loaded.infer(loaded.inputs.named(inputs), wanted)
+        arrays = loaded.inputs.named(inputs)
+        if recording.active:
+            return await self._recorded(arrays, wanted)
+        return await loaded.infer(arrays, wanted)
 
     def allocate(self) -> list[Array]:
         """Input arrays, content unspecified, that `run` need not copy.
@@ -76,7 +85,19 @@ class Runner:
         """
         if self._runtime is not None:
             return await self._runtime.close()
-        return await self._loaded.close(unload=True)
+        in_time = await self._loaded.close(unload=True)
+        if self._profiled is not None:
+            await self._profiled.close()
+        return in_time
+
+    async def _recorded(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
+        if self._profiled is None:
+            from furiosa.runtime._async.profiled import (
+                Profiled,
+            )  # only who records needs what it reads
+
+            self._profiled = self._profiled or Profiled(self._loaded)
+        return await self._profiled.infer(arrays, wanted)
 
     async def __aenter__(self) -> Self:
         return self

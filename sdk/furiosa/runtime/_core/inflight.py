@@ -19,7 +19,7 @@ from enum import Enum
 from itertools import count
 from typing import Protocol
 
-from furiosa.queuepair import CompletionStatus, Slots
+from furiosa.queuepair import Completion, Slots
 from furiosa.runtime._core.errors import FuriosaRuntimeError
 
 
@@ -40,7 +40,7 @@ class Stage(Enum):
 _WAITING, _PLACED, _SUBMITTED, _DONE = Stage
 
 
-Outcome = CompletionStatus | FuriosaRuntimeError  # an error: all runs were failed together by it
+Outcome = Completion | FuriosaRuntimeError  # an error: all runs were failed together by it
 
 
 class Run:
@@ -101,12 +101,12 @@ class InFlight:
         run.stage = _SUBMITTED
         self._submitted[run.id] = run
 
-    def complete(self, id_: int, status: CompletionStatus) -> Sequence[Signal]:
-        run = self._submitted.pop(id_)
+    def complete(self, completion: Completion) -> Sequence[Signal]:
+        run = self._submitted.pop(completion.id)
         if run not in self._owned:
             return self._free(run)
         run.stage = _DONE
-        run.outcome = status
+        run.outcome = completion
         return self._woken(run)
 
     def leave(self, run: Run) -> Sequence[Signal]:

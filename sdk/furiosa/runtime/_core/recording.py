@@ -6,6 +6,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from furiosa.common.names import DeviceFile
+    from furiosa.queuepair import Completion
     from furiosa.runtime._core.spans import Place
 
 # Read by each call of a runner, and empty nearly always; replaced as a whole, under `_changing`.
@@ -13,6 +15,26 @@ active: tuple["Recording", ...] = ()
 _changing = threading.Lock()
 # the span that `record` has open around the calls of this thread or task
 around: "ContextVar[Place | None]" = ContextVar("around", default=None)
+
+
+class Timed:
+    """When the parts of a call were. ns of CLOCK_MONOTONIC; valid once it has ended well."""
+
+    __slots__ = ("begun", "completion", "device", "ended", "submitted")
+
+    completion: "Completion"
+    device: "DeviceFile"
+
+    def __init__(self) -> None:
+        self.begun = self.submitted = self.ended = time.monotonic_ns()
+
+    def submit(self) -> None:
+        """Its inputs are where the device sees them."""
+        self.submitted = time.monotonic_ns()
+
+    def end(self, device: "DeviceFile", completion: "Completion") -> None:
+        self.ended = time.monotonic_ns()
+        self.device, self.completion = device, completion
 
 
 class Recording:

@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from furiosa.common import errors as broker
 from furiosa.common.views import LeaseEndedNotice, ProgramView, WorkerDiedNotice
+from furiosa.queuepair import Completion
 from furiosa.runtime._core.describe import Model, TensorDesc
 from furiosa.runtime._core.errors import FuriosaRuntimeError, SessionClosed
 from furiosa.runtime._core.inflight import Run, Signal, Stage
 from furiosa.runtime._core.places import Layout
+from furiosa.runtime._core.recording import Timed
 from furiosa.runtime._core.session import Closed, Ended, Loaded, Lost, Phase, Session, terminated
 from furiosa.runtime._core.translate import translate
 from furiosa.runtime._core.validate import Inputs, Outputs
@@ -57,8 +59,8 @@ class LoadedModel:
     outputs: Outputs
 
     def __init__(self, holding: Holding, enf: bytes, workers: int, *, traced: bool = False) -> None:
+        self.enf = enf
         self._holding = holding
-        self._enf = enf
         self._workers = workers
         self._traced = traced  # its last output are the times of its steps
         self._session = Session()
@@ -93,8 +95,13 @@ class LoadedModel:
                     self._session.check()
                 raise translate(error) from error
 
-    def infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
-        """The wanted outputs, the caller's own, for inputs that `self.inputs` has passed."""
+    def infer(
+        self, arrays: Sequence[Array], wanted: Sequence[int], timed: Timed | None = None
+    ) -> list[Array]:
+        """The wanted outputs, the caller's own, for inputs that `self.inputs` has passed.
+
+        `timed` is told how it went, if it went well.
+        """
         deployment, run, loan = self._enter(arrays)
         try:
             if run.stage is _WAITING:
@@ -106,9 +113,14 @@ class LoadedModel:
                 else:
                     inputs_at = run.slot
                     deployment.fill(run, arrays)
+                if timed is not None:
+                    timed.submit()
                 self._submit(deployment, run, inputs_at)
                 self._sleep(deployment, run)
-            return deployment.read(run, wanted)
+            outputs = deployment.read(run, wanted)
+            if timed is not None and isinstance(run.outcome, Completion):
+                timed.end(deployment.ports[run.device].device, run.outcome)
+            return outputs
         finally:
             try:
                 with self._lock:
@@ -119,6 +131,10 @@ class LoadedModel:
             except BaseException:
                 self._interrupted(deployment)
                 raise
+
+    def traced(self) -> "LoadedModel":
+        """Another one, not loaded yet, of the same program with the times of its steps as its last output."""
+        return LoadedModel(self._holding, self.enf, self._workers, traced=True)
 
     def allocate(self) -> list[Array]:
         """Input arrays in the arena of a device, else ordinary ones."""
@@ -290,7 +306,7 @@ class LoadedModel:
 
     def _deploy(self) -> bool:
         """Whether the program is on every device; if not, a worker died meanwhile, see `_loss`."""
-        program = self._holding.load(self._enf, traced=self._traced)
+        program = self._holding.load(self.enf, traced=self._traced)
         layout = Layout(program.inputs, program.outputs, self._workers)
         queue_ids: list[int] = []
         ports: list[Port] = []

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy.typing as npt
 
+from furiosa.runtime._core import recording
 from furiosa.runtime._core.describe import Model
 from furiosa.runtime._core.errors import FuriosaRuntimeWarning
 from furiosa.runtime._core.validate import Tensor, TensorArray
 from furiosa.runtime._sync.loaded_model import CLOSE_SECONDS, LoadedModel
 
 if TYPE_CHECKING:
+    from furiosa.runtime._sync.profiled import Profiled
     from furiosa.runtime._sync.runtime import Runtime
 
 Array = npt.NDArray[Any]
@@ -31,6 +33,7 @@ class Runner:
         """For `create_runner`. `runtime`: the one that was made for this runner and ends with it."""
         self._loaded = loaded
         self._runtime = runtime
+        self._profiled: Profiled | None = None  # since somebody recorded
 
     @property
     def model(self) -> Model:
@@ -50,13 +53,19 @@ class Runner:
         FuriosaRuntimeError.
         """
         loaded = self._loaded
-        return loaded.infer(loaded.inputs.ordered(inputs), loaded.outputs.all)
+        arrays = loaded.inputs.ordered(inputs)
+        if recording.active:
+            return self._recorded(arrays, loaded.outputs.all)
+        return loaded.infer(arrays, loaded.outputs.all)
 
     def run_with(self, output_names: Sequence[str], inputs: Mapping[str, Tensor]) -> list[Array]:
         """As `run`, with all inputs by name and only the named outputs, in the order asked for."""
         loaded = self._loaded
         wanted = loaded.outputs.chosen(output_names)
-        return loaded.infer(loaded.inputs.named(inputs), wanted)
+        arrays = loaded.inputs.named(inputs)
+        if recording.active:
+            return self._recorded(arrays, wanted)
+        return loaded.infer(arrays, wanted)
 
     def allocate(self) -> list[Array]:
         """Input arrays, content unspecified, that `run` need not copy.
@@ -75,7 +84,19 @@ class Runner:
         """
         if self._runtime is not None:
             return self._runtime.close()
-        return self._loaded.close(unload=True)
+        in_time = self._loaded.close(unload=True)
+        if self._profiled is not None:
+            self._profiled.close()
+        return in_time
+
+    def _recorded(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
+        if self._profiled is None:
+            from furiosa.runtime._sync.profiled import (
+                Profiled,
+            )  # only who records needs what it reads
+
+            self._profiled = self._profiled or Profiled(self._loaded)
+        return self._profiled.infer(arrays, wanted)
 
     def __enter__(self) -> Self:
         return self
