@@ -4,9 +4,27 @@ from collections.abc import Iterator
 
 from benchmarks.efforts import Effort
 from benchmarks.figures import Found
-from benchmarks.inference import copying, engines, latency, loading, memory, remote, throughput
+from benchmarks.inference import (
+    copying,
+    engines,
+    latency,
+    loading,
+    memory,
+    profiling,
+    remote,
+    throughput,
+)
 
 
 def figures(effort: Effort) -> Iterator[Found]:
-    for measured in (latency, engines, copying, throughput, remote, loading, memory):
+    for measured in (
+        latency,
+        engines,
+        copying,
+        throughput,
+        profiling,
+        remote,
+        loading,
+        memory,
+    ):
         yield from measured.figures(effort)
