@@ -2,7 +2,6 @@
 
 import select
 import threading
-import time
 from pathlib import Path
 from typing import Self
 
@@ -53,19 +52,26 @@ class Load:
         self._thread.join()
         self._queue.close()
 
-    def busy(self, start_ns: int, end_ns: int) -> tuple[float, float]:
-        """Of the time from `start_ns` to `end_ns`: the part in runs, and of that the tensor time.
+    def busy(self, start_ns: int, end_ns: int) -> tuple[float, float, float]:
+        """Of the time from `start_ns` to `end_ns`: the part in runs; and of that the tensor time, and the
+        part in runs that were going on at either end, of whose tensor time nobody knew just then.
 
         For after the end of the context: a run that was going on at `end_ns` must have ended.
         """
-        task = tensor = 0.0
+        task = tensor = cut = 0.0
         for run in self._completions:
             ended = run.started_ns + run.task_ns
             inside = min(ended, end_ns) - max(run.started_ns, start_ns)
             if inside > 0:
                 task += inside
                 tensor += inside * run.tensor_ns / run.task_ns
-        return task / (end_ns - start_ns), tensor / task if task else 0.0
+                cut += inside if inside < run.task_ns else 0
+        busy = task or 1.0
+        return task / (end_ns - start_ns), tensor / busy, cut / busy
+
+    def runs(self, start_ns: int, end_ns: int) -> int:
+        """That began from `start_ns` to `end_ns`."""
+        return sum(start_ns <= run.started_ns < end_ns for run in self._completions)
 
     def _drive(self) -> None:
         while not self._stop.is_set():
@@ -96,7 +102,3 @@ class Load:
 def cpu_seconds(pid: int) -> float:
     """What the main thread of a process has used so far."""
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
-
-
-def now_ns() -> int:
-    return time.monotonic_ns()

@@ -52,7 +52,7 @@ class CountersPage:
 
     Between runs the first holds the task time; in a run it holds the task time before it less the time
     it began, which is negative: one word, so that no reading ever counts a run twice or not at all. The
-    others are totals; reading one of them in the middle of an update costs at most one run.
+    others are totals; reading them in the middle of an update lacks one run at most.
     """
 
     def __init__(self, fd: int) -> None:
@@ -70,9 +70,9 @@ class CountersPage:
     def ended(self, task_ns: int, tensor_ns: int) -> None:
         """What the run in progress took."""
         words = self._words
+        words[_TASK] += words[_BUSY_SINCE] + task_ns
         words[_TENSOR] += tensor_ns
         words[_RUNS] += 1
-        words[_TASK] += words[_BUSY_SINCE] + task_ns
         words[_BUSY_SINCE] = 0
 
     def failed(self) -> None:
@@ -90,7 +90,8 @@ class CountersPage:
         Nobody knows which part of a run in progress is tensor time until it has ended: it is taken to be
         the same part as of all runs before, and all of the first.
         """
-        task, tensor, runs, _, *errors = self._words[: _DISCARDED + 1]
+        _, tensor, runs, _, *errors = self._words[: _DISCARDED + 1]
+        task = self._words[_TASK]  # written first, read last: no tensor time that is not in it
         limit = now_ns - self._since_ns
         if task < 0:
             task = min(max(task + now_ns, 0), limit)
