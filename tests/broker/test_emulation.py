@@ -11,6 +11,7 @@ from furiosa.broker.emulation import Emulation
 from furiosa.broker.platform import Faults
 from furiosa.broker.workers.pool import Errors
 from furiosa.common.errors import UnknownDevice
+from furiosa.common.fault_wire import fault_from_wire, fault_to_wire
 from furiosa.common.faults import Dead, DmaError, Fault, FaultView, Hung, SlowDma
 from furiosa.common.names import DeviceFile
 from furiosa.queuepair import ClientQueue, CompletionStatus, Submission
@@ -133,6 +134,11 @@ async def test_a_fault_ends_by_itself_and_one_that_replaced_it_does_not(cards: C
     assert await cards.emulation.clear(1) == 0
     assert await cards.emulation.clear(0) == 1
     assert cards.shown[-1] == Faults()
+
+
+async def test_a_time_beyond_all_calendars_is_a_long_one(cards: Cards) -> None:
+    view = await cards.set(CARD, Dead(), 1e18)
+    assert fault_from_wire(fault_to_wire(view)).fault == Dead()
 
 
 async def test_what_is_not_there_cannot_fail(cards: Cards) -> None:

@@ -4,11 +4,11 @@ They are kept here only: a broker that starts has cards that are well.
 """
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Final
 
 from furiosa.broker.log import event
 from furiosa.broker.platform import Faults
@@ -20,13 +20,7 @@ from furiosa.common.names import DeviceFile
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class _Since:
-    """When a fault began: what had gone wrong before, and what ends it."""
-
-    errors: Mapping[DeviceFile, Errors]
-    timer: asyncio.TimerHandle | None
+MOST_SECONDS: Final = 10 * 365 * 86_400.0  # for ever, as far as a fault is concerned
 
 
 class Emulation:
@@ -41,7 +35,8 @@ class Emulation:
         self._pool = pool
         self._files = files
         self._show = show
-        self._since: dict[FaultView, _Since] = {}
+        # what had gone wrong before each of them began
+        self._before: dict[FaultView, Mapping[DeviceFile, Errors]] = {}
         self.faults = Faults()
 
     def has_card(self, npu: int) -> bool:
@@ -54,12 +49,11 @@ class Emulation:
         """
         if view.device_file not in self._files:
             raise UnknownDevice(str(view.device_file))
-        timer = None
         if seconds is not None:
+            seconds = min(seconds, MOST_SECONDS)
             view = replace(view, ends_at=time.time() + seconds)
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(seconds, functools.partial(self._end, view))
-        self._since[view] = _Since(self._pool.errors(), timer)
+            asyncio.get_running_loop().call_later(seconds, self._end, view)
+        self._before[view] = self._pool.errors()
         event(log, "fault.set", device=view.device_file, fault=view.fault)
         self._change(self.faults.with_(view))
         await self._show()
@@ -73,14 +67,14 @@ class Emulation:
         return len(cleared)
 
     def _end(self, view: FaultView) -> None:
-        """The tree shows it at its next tick."""
-        self._change(self.faults.without(view))
+        """The tree shows it at its next tick. What was cleared or replaced meanwhile is over already."""
+        if view in self.faults.standing:
+            self._change(self.faults.without(view))
 
     def _change(self, faults: Faults) -> None:
         self.faults = faults
-        for gone in self._since.keys() - set(faults.standing):
-            if (timer := self._since.pop(gone).timer) is not None:
-                timer.cancel()
+        for gone in self._before.keys() - set(faults.standing):
+            del self._before[gone]
             event(log, "fault.ended", device=gone.device_file, fault=gone.fault)
         self._pool.inject(self._of)
 
@@ -104,4 +98,4 @@ class Emulation:
         if not error.count:
             return MAX_COUNT
         failed = self._pool.errors().get(file, Errors()).fetch
-        return max(0, error.count - failed + self._since[view].errors.get(file, Errors()).fetch)
+        return max(0, error.count - failed + self._before[view].get(file, Errors()).fetch)
