@@ -226,6 +226,23 @@ def served_again(
     raise AssertionError("never served again")
 
 
+def test_a_run_in_flight_learns_at_once_of_a_killed_data_plane(
+    program: programs_pb2.Program, connection: Connection, daemon: Daemon
+) -> None:
+    (pid,) = [p for p, command in daemon.descendants().items() if "furiosa.dataplane" in command]
+    (worker,) = daemon.workers()
+    with channel(connection, connection.data_target) as data:
+        stub = inference_pb2_grpc.InferenceStub(data)
+        stub.Run(request(program, IMAGE))
+        os.kill(worker, signal.SIGSTOP)
+        run = stub.Run.future(request(program, IMAGE))
+        os.kill(pid, signal.SIGKILL)
+        assert run.exception(60) is not None
+        assert run.code() is grpc.StatusCode.UNAVAILABLE
+        os.kill(worker, signal.SIGCONT)
+        assert logits(served_again(stub, program)).argmax() == digits.held_out_labels()[0]
+
+
 def test_a_killed_data_plane_is_started_again(
     program: programs_pb2.Program, connection: Connection, daemon: Daemon
 ) -> None:

@@ -1,5 +1,6 @@
 """The public runtime on a real broker: answers, and what happens when parts of it are killed."""
 
+import asyncio
 import gc
 import os
 import re
@@ -15,7 +16,7 @@ from furiosa import runtime
 from furiosa.client.sync import Connection
 from furiosa.common.errors import InvalidProgram, UnsupportedProgram, WorkerDied
 from furiosa.common.selector import DeviceSpec
-from furiosa.runtime import FuriosaRuntimeError, sync
+from furiosa.runtime import FuriosaRuntimeError, create_runner, sync
 from support import digits
 from support.clients import RUN, Client
 from support.daemon import Daemon
@@ -129,6 +130,24 @@ def test_a_killed_worker_is_named_and_the_runner_goes_on(daemon: Daemon, enf: Pa
         assert named
         gc.collect()
         assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+async def test_a_killed_worker_is_named_by_every_call_in_flight_of_an_event_loop(
+    daemon: Daemon, enf: Path
+) -> None:
+    async with create_runner(enf, device="npu:0:0", worker_num=4) as runner:
+        (before,) = await runner.run([IMAGE])
+        (worker,) = daemon.workers()
+        os.kill(worker, signal.SIGSTOP)
+        runs = [asyncio.create_task(runner.run([IMAGE])) for _ in range(6)]  # two wait for a slot
+        await asyncio.sleep(0)
+        kill_and_wait(worker)
+        outcomes = await asyncio.gather(*runs, return_exceptions=True)
+        for outcome in outcomes:
+            assert isinstance(outcome, FuriosaRuntimeError)
+            assert re.search(r"npu0pe0 .*signal 9", str(outcome))
+        (after,) = await runner.run([IMAGE])
+        np.testing.assert_array_equal(before, after)
 
 
 def test_a_killed_broker_is_named_and_the_next_runner_works(daemon: Daemon, enf: Path) -> None:

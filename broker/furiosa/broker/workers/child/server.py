@@ -104,9 +104,8 @@ class Server:
 
     def _events(self) -> list[tuple[int, int]]:
         """Ready descriptors; waits for one unless there are runs to make."""
-        events = self._poll.poll(0)
-        if events or self._ready:
-            return events
+        if self._ready:
+            return self._poll.poll(0)
         return self._spin.look(self._poll.poll, SPIN_NS) or self._poll.poll()
 
     def close(self) -> None:
