@@ -19,10 +19,14 @@ def say(frame):
     sock.sendall(encode(frame.SerializeToString()))
 
 def heard():
+    # a busy broker may see the connection only when its owner is dead, and then says why it refuses it
+    decoder = Decoder(1 << 20)
     try:
-        return bool(receive(sock)[0])
+        decoder.feed(*receive(sock))
     except ConnectionError:
         return False
+    frames = [pb.Frame.FromString(message.payload) for message in decoder.messages()]
+    return any(frame.WhichOneof("body") != "failure" for frame in frames)
 
 HELLO = pb.Frame(hello=pb.Hello(protocol_version=1, client="orphan"))
 acquire = leases_pb2.AcquireRequest(device_spec="npu:0:0").SerializeToString()

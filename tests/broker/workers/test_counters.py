@@ -119,5 +119,5 @@ def test_errors_never_go_back_and_are_no_more_than_runs_can_fail(pages: Pages) -
     writer.not_fetched()
     writer.discarded()
     assert reader.read(later()).errors == Errors(1, 2, 1)
-    writer._words[4], writer._words[5], writer._words[6] = 0, (1 << 64) - 1, 1
+    writer._words[4], writer._words[5], writer._words[6] = -1, (1 << 63) - 1, 1
     assert reader.read(reader._since_ns + 7000).errors == Errors(1, 7, 1)
