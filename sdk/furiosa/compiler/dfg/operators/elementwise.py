@@ -62,7 +62,7 @@ OPERATORS: Final[Mapping[str, Operator]] = {
         ("Clip", "Relu"),
         "alone between Dequantize and Quantize",
         stores=True,
-        instructions=(Opcode.DEPTHWISE_CONV2D, Opcode.TABLE),
+        instructions=(Opcode.TABLE,),
     ),
     "QAdd": Operator(
         ("Add",), _OPERANDS, _sum, every, stores=True, instructions=(Opcode.LOAD, Opcode.ADD)

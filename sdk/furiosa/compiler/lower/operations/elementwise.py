@@ -1,6 +1,5 @@
 """Elementwise operators."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
@@ -10,13 +9,11 @@ import numpy as np
 from furiosa.compiler.dfg.elementwise import every_value, quantized
 from furiosa.compiler.dfg.fold_kernels import dequantize
 from furiosa.compiler.dfg.ir import Node
-from furiosa.compiler.ldfg.ir import PIXEL
 from furiosa.compiler.lower.operations.emit import (
     Emit,
     Lowered,
     clamp,
     full_rank,
-    ones,
     points,
     whole,
 )
@@ -31,29 +28,13 @@ def table(emit: Emit, node: Node) -> None:
 
 
 def requantize(emit: Emit, node: Node) -> None:
-    """A depthwise convolution of one pixel, which the engine does faster than a table, where that
-    stores the same: rescaling by one rounded factor may round to a neighbour. Else a table."""
+    """A table. (A depthwise convolution of one pixel would do for most, but one of few channels is slow.)"""
     source, result = emit.value(node.inputs[0]), emit.value(node.outputs[0])
     assert source.quantization is not None  # a rule of dfg
-    before, after, limits = whole(source), whole(result), clamp(node)
-    every = every_value(source.dtype)
-    exact = np.clip(
-        quantized(dequantize(every, source.quantization), result), limits["low"], limits["high"]
-    )
-    centred = (every.astype(np.int32) - before.zero_point).astype(np.float32)
-    with np.errstate(over="ignore"):
-        rescaled = np.rint(centred * (np.float32(before.scale) / np.float32(after.scale)))
-    if not np.array_equal(
-        np.clip(rescaled + after.zero_point, limits["low"], limits["high"]), exact
-    ):
-        emit.add(node, Opcode.TABLE, (source.name,), result.name, weights=exact)
-        return
-    shape = source.shape
-    image = shape if len(shape) == 4 else (1, 1, 1, math.prod(shape))
-    pixels = emit.reshaped(node, source.name, image)
-    made = emit.in_shape(node, image)
-    ones(emit, node, pixels, made, PIXEL, 1)
-    emit.deliver(node, made)
+    limits = clamp(node)
+    stored = quantized(dequantize(every_value(source.dtype), source.quantization), result)
+    entries = np.clip(stored, limits["low"], limits["high"])
+    emit.add(node, Opcode.TABLE, (source.name,), result.name, weights=entries)
 
 
 def _two(emit: Emit, node: Node, opcode: Opcode, multiplier: Array) -> None:
