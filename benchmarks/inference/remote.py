@@ -7,6 +7,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -44,10 +45,10 @@ def figures(effort: Effort) -> Iterator[Found]:
             _environment(control, token),
         ):
             for name, target in TARGETS.items():
-                yield _remote(name, target, effort)
+                yield from _remote(name, target, effort)
 
 
-def _remote(name: str, target: float | None, effort: Effort) -> Found:
+def _remote(name: str, target: float | None, effort: Effort) -> Iterator[Found]:
     program = setting.program(name)
     (image,) = setting.inputs(program)
     content = image.tobytes()
@@ -65,11 +66,20 @@ def _remote(name: str, target: float | None, effort: Effort) -> Found:
             stub = inference_pb2_grpc.InferenceStub(data)
             health = health_pb2_grpc.HealthStub(control)
 
-            def run() -> Any:
-                request = inference_pb2.RunRequest(
+            def request() -> inference_pb2.RunRequest:
+                return inference_pb2.RunRequest(
                     lease_id=lease.id, program_id=loaded.id, inputs=[content]
                 )
-                return stub.Run(request, metadata=metadata)
+
+            asked: SimpleQueue[inference_pb2.RunRequest | None] = SimpleQueue()
+            answers = stub.RunStream(iter(asked.get, None), metadata=metadata)
+
+            def streamed() -> Any:
+                asked.put(request())
+                return next(answers)
+
+            def unary() -> Any:
+                return stub.Run(request(), metadata=metadata)
 
             def empty() -> Any:
                 return health.Check(health_pb2.HealthCheckRequest(), metadata=metadata)
@@ -77,23 +87,30 @@ def _remote(name: str, target: float | None, effort: Effort) -> Found:
             with setting.on(PE_CPU):
                 session = peers.onnxruntime_session(setting.network(name))
             sides = [
-                turns.blocking(run, OTHER_CPUS),
+                turns.blocking(streamed, OTHER_CPUS),
+                turns.blocking(unary, OTHER_CPUS),
                 turns.blocking(empty, OTHER_CPUS),
                 turns.blocking(peers.onnxruntime_run(session, image), PE_CPU),
             ]
             taken = turns.take(sides, effort)
+            asked.put(None)
         connection.release(lease.id)
-    ours, calls, runs = taken.sides
-    return in_turn(
-        f"inference.remote.{name}",
-        ours,
-        [a + b for a, b in zip(calls, runs, strict=True)],
-        unit="us",
-        against=AGAINST,
-        target=target,
-        conditions=f"{len(content):,} bytes of input, bearer token without TLS, client on another "
-        f"CPU than the PE, data plane on any; {taken.conditions}",
-    )
+    stream, alone, calls, runs = taken.sides
+    bound = [a + b for a, b in zip(calls, runs, strict=True)]
+    for suffix, ours, goal, how in (
+        ("", stream, target, "RunStream, one run at a time"),
+        (".unary", alone, None, "Run, a call for each"),
+    ):
+        yield in_turn(
+            f"inference.remote.{name}{suffix}",
+            ours,
+            bound,
+            unit="us",
+            against=AGAINST,
+            target=goal,
+            conditions=f"{how}; {len(content):,} bytes of input, bearer token without TLS, client on "
+            f"another CPU than the PE, data plane on any; {taken.conditions}",
+        )
 
 
 def _free_ports(count: int) -> list[int]:
