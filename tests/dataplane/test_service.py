@@ -8,6 +8,7 @@ import pytest
 
 from furiosa.common.errors import BadArgument
 from furiosa.dataplane.lane import Result
+from furiosa.dataplane.requests import decode
 from furiosa.dataplane.service import MAX_IN_FLIGHT, InferenceService
 from furiosa.proto.broker.v1 import inference_pb2 as pb
 
@@ -34,7 +35,7 @@ class Context:
             return grpc.aio.EOF
         self.left -= 1
         self.read_so_far += 1
-        return pb.RunRequest(id=self.read_so_far)
+        return decode(pb.RunRequest(id=self.read_so_far).SerializeToString())
 
     async def write(self, answer: pb.RunStreamResponse) -> None:
         await self.take.acquire()
@@ -108,7 +109,7 @@ async def test_a_cancelled_stream_stops_its_runs_and_ends_with_a_status() -> Non
 async def test_a_cancelled_run_ends_with_a_status() -> None:
     device, context = Device(), Context(0)
     service = InferenceService(cast("Any", device))
-    run = asyncio.ensure_future(service.Run(pb.RunRequest(), context))
+    run = asyncio.ensure_future(service.Run(decode(b""), context))
     await settled()
     run.cancel()
     with pytest.raises(Aborted):

@@ -156,7 +156,7 @@ async def a_plane(bench: Bench, folder: Path) -> AsyncIterator[Plane]:
     gone = asyncio.Event()
     ports = Ports(theirs, gone.set)
     server = grpc.aio.server()
-    inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(ports), server)
+    InferenceService(ports).add_to(server)
     path = folder / "data.sock"
     server.add_insecure_port(f"unix:{path}")
     await server.start()

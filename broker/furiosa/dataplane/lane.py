@@ -94,7 +94,7 @@ class Lane:
         """How many have not ended."""
         return len(self._runs)
 
-    def start(self, slot: int, inputs: Sequence[bytes]) -> "asyncio.Future[Result]":
+    def start(self, slot: int, inputs: Sequence[memoryview]) -> "asyncio.Future[Result]":
         """Run once in a free slot of a lane that is alive; `inputs` are of the program's sizes.
 
         The future may be cancelled; the slot is free when `on_free` says so. It fails with WorkerDied,

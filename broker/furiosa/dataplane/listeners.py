@@ -14,12 +14,9 @@ from furiosa.common.keys import TlsKeys
 from furiosa.common.proof import Proving
 from furiosa.dataplane.ports import Ports
 from furiosa.dataplane.service import InferenceService
-from furiosa.proto.broker.v1 import inference_pb2 as pb
-from furiosa.proto.broker.v1 import inference_pb2_grpc
 
 MAX_CALLS: Final = 1024  # at once; what one of them holds in memory is bounded by the message size
 MAX_CALLS_BY_TCP: Final = 256
-SERVICE: Final = "furiosa.proto.broker.v1.Inference"
 
 _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # a second server on our address must fail, not share it
@@ -57,7 +54,7 @@ def unix_server(ports: Ports, path: Path, mode: int, max_bytes: int) -> grpc.aio
         options=(*_OPTIONS, ("grpc.max_receive_message_length", max_bytes)),
         maximum_concurrent_rpcs=MAX_CALLS,
     )
-    inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(ports), server)
+    InferenceService(ports).add_to(server)
     path.unlink(missing_ok=True)  # left by one before us; the broker's lock says it is not in use
     before = os.umask(0o777 & ~mode)
     try:
@@ -75,14 +72,7 @@ def tcp_server(ports: Ports, listener: TcpListener, max_bytes: int) -> tuple[grp
         options=(*_OPTIONS, *_TCP_OPTIONS, ("grpc.max_receive_message_length", max_bytes)),
         maximum_concurrent_rpcs=MAX_CALLS_BY_TCP,
     )
-    service = InferenceService(ports, listener.way)
-    decode, encode = pb.RunRequest.FromString, pb.RunResponse.SerializeToString
-    answer = pb.RunStreamResponse.SerializeToString
-    handlers = {
-        "Run": grpc.stream_unary_rpc_method_handler(service.RunUnread, decode, encode),
-        "RunStream": grpc.stream_stream_rpc_method_handler(service.RunStream, decode, answer),
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    InferenceService(ports, listener.way).add_to(server)
     try:
         if listener.keys is None:
             return server, server.add_insecure_port(listener.address)

@@ -85,7 +85,7 @@ class Port:
         """Open, with nothing running and nobody waiting."""
         return self._program is not None and not any(lane.runs for lane in self._lanes)
 
-    async def run(self, inputs: Sequence[bytes]) -> Result:
+    async def run(self, inputs: Sequence[memoryview]) -> Result:
         """Run once; waits its turn for a slot. One entry in `inputs` for each program input.
 
         Raises: BadArgument; WorkerDied; UnknownProgram; LeaseEnded; InternalError.
@@ -101,7 +101,7 @@ class Port:
             if lane.alive:
                 return await lane.start(slot, inputs)
 
-    def _check(self, inputs: Sequence[bytes]) -> None:
+    def _check(self, inputs: Sequence[memoryview]) -> None:
         assert self._program is not None, "it was never open"
         specs = self._program.inputs
         if len(inputs) != len(specs):

@@ -13,8 +13,8 @@ from furiosa.common.failures import failed_to_detail, failed_to_trailers
 from furiosa.common.proof import Proving, proof_of, session_token_of
 from furiosa.common.status import Failed, Status, to_failed
 from furiosa.dataplane.ports import Ports
+from furiosa.dataplane.requests import RunRequest, decode
 from furiosa.proto.broker.v1 import inference_pb2 as pb
-from furiosa.proto.broker.v1 import inference_pb2_grpc
 
 _log = logging.getLogger(__name__)
 
@@ -23,18 +23,30 @@ MAX_IN_FLIGHT: Final = (
 )
 REQUEST_SECONDS: Final = 60.0  # for a unary request that has begun to come by TCP
 ABORT_SECONDS: Final = 5.0  # for a client that does not even take a status
+_NAME: Final = "furiosa.proto.broker.v1.Inference"
 _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _STOPPED: Final = Failed(Status.ABORTED, "the call was cancelled", "", {})
 
 
-class InferenceService(inference_pb2_grpc.InferenceServicer):
+class InferenceService:
     """`way` is what clients on TCP prove themselves by; None on the Unix socket."""
 
     def __init__(self, ports: Ports, way: Proving | None = None) -> None:
         self._ports = ports
         self._way = way
 
-    async def Run(self, request: pb.RunRequest, context: Any) -> Any:
+    def add_to(self, server: grpc.aio.Server) -> None:
+        encode = pb.RunResponse.SerializeToString
+        if self._way is None:
+            run = grpc.unary_unary_rpc_method_handler(self.Run, decode, encode)
+        else:
+            run = grpc.stream_unary_rpc_method_handler(self.RunUnread, decode, encode)
+        answer = pb.RunStreamResponse.SerializeToString
+        stream = grpc.stream_stream_rpc_method_handler(self.RunStream, decode, answer)
+        handlers = {"Run": run, "RunStream": stream}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_NAME, handlers),))
+
+    async def Run(self, request: RunRequest, context: Any) -> Any:
         try:
             return await self._run(self._token(context, "Inference/Run"), request)
         except asyncio.CancelledError:
@@ -43,7 +55,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         except Exception as error:  # the boundary: every error becomes a status
             await _abort(context, _failure(error))
 
-    async def RunUnread(self, _: AsyncIterator[pb.RunRequest], context: Any) -> Any:
+    async def RunUnread(self, _: AsyncIterator[RunRequest], context: Any) -> Any:
         """Run, for strangers: a request is read only once its sender is known to have a session."""
         try:
             token = self._token(context, "Inference/Run")
@@ -61,9 +73,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         except Exception as error:  # the boundary: every error becomes a status
             await _abort(context, _failure(error))
 
-    async def RunStream(  # type: ignore[override]  # not a generator: it reads and writes by context
-        self, _: AsyncIterator[pb.RunRequest], context: Any
-    ) -> None:
+    async def RunStream(self, _: AsyncIterator[RunRequest], context: Any) -> None:
+        """Not a generator: it reads and writes by context."""
         try:
             token = self._token(context, "Inference/RunStream")
             if self._way is not None:
@@ -87,7 +98,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     async def _answer(
         self,
         token: str,
-        request: pb.RunRequest,
+        request: RunRequest,
         context: Any,
         window: asyncio.Semaphore,
         writing: asyncio.Lock,
@@ -107,10 +118,9 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             await context.write(answer)
         window.release()
 
-    async def _run(self, token: str, request: pb.RunRequest) -> pb.RunResponse:
+    async def _run(self, token: str, request: RunRequest) -> pb.RunResponse:
         port = await self._ports.get(token, request.lease_id, request.program_id)
-        inputs = list(request.inputs)  # once: the message makes a new copy whenever it is asked
-        result = await port.run(inputs)
+        result = await port.run(request.inputs)
         return pb.RunResponse(outputs=result.outputs, id=request.id, device_time_ns=result.task_ns)
 
     def _token(self, context: Any, method: str) -> str:
