@@ -38,7 +38,7 @@ check: $(READY) docs ## lint, types, import contracts, freshness of generated fi
 	$(BIN)/pytest --quiet tests/packaging/test_stubs_fresh.py
 
 docs: $(READY) ## build the documentation in build/docs; a warning is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/docs
 
 bench: $(READY) ## measure; writes benchmarks/report.json and report.md
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench

@@ -1,5 +1,7 @@
 """The model and the images that the examples share: handwritten digits, quantised to int8."""
 
+import sys
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 
@@ -16,11 +18,12 @@ def int8_model() -> Path:
     """An ONNX model, [1, 1, 28, 28] of 0..1 to ten logits; quantised when first asked for."""
     float_model = DATA / "digits_cnn.onnx"
     calibration = as_input(_array("calibration_images"))
-    return cached(
-        "digits_int8.onnx",
-        [float_model.read_bytes(), calibration.tobytes()],
-        lambda out: out.write_bytes(quantised(float_model, calibration)),
-    )
+    with redirect_stdout(sys.stderr):  # what it says is no answer of the example
+        return cached(
+            "digits_int8.onnx",
+            [float_model.read_bytes(), calibration.tobytes()],
+            lambda out: out.write_bytes(quantised(float_model, calibration)),
+        )
 
 
 def images() -> npt.NDArray[np.float32]:

@@ -3,10 +3,8 @@
 python examples/two_tenants.py
 """
 
-import multiprocessing
 import subprocess
 import sys
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -18,28 +16,20 @@ from furiosa.runtime.sync import create_runner
 CORES = ("npu0pe0", "npu0pe1")
 
 
-def tenant(core: str, model: Path, pipe: Connection) -> None:
-    """A process of its own: hold a core, classify on it, leave when told to."""
-    with create_runner(model, device=core) as runner:
-        pipe.send("ready")
-        pipe.recv()
-        answers = [runner.run([image])[0].argmax() for image in digits.images()]
-        pipe.send(int(np.equal(answers, digits.labels()).sum()))
-
-
 def main() -> None:
     model = digits.int8_model()
-    # a forked child would share its parent's connection to the broker: start anew
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    for core in CORES:
-        ours, theirs = context.Pipe()
-        processes.append(context.Process(target=tenant, args=(core, model, theirs)))
-        pipes.append(ours)
-        processes[-1].start()
-        theirs.close()  # so that its end is noticed
-    for pipe in pipes:
-        pipe.recv()
+    tenants = [
+        subprocess.Popen(
+            [sys.executable, __file__, core, model],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for core in CORES
+    ]
+    for process in tenants:
+        assert process.stdout is not None
+        process.stdout.readline()  # it has its core
 
     subprocess.run([Path(sys.executable).parent / "furiosactl", "ps"], check=True)
     try:
@@ -47,16 +37,30 @@ def main() -> None:
     except FuriosaRuntimeError as error:
         print(f"{type(error).__name__}: {error}")
 
-    for pipe in pipes:
-        pipe.send("go")  # both classify at the same time
-    for core, pipe in zip(CORES, pipes, strict=True):
-        print(f"{core}: {pipe.recv()} of {len(digits.labels())} right")
-    for process in processes:
-        process.join()
+    for process in tenants:
+        assert process.stdin is not None
+        process.stdin.close()  # both classify at the same time
+    for process in tenants:
+        assert process.stdout is not None
+        print(process.stdout.read(), end="")
+        process.wait()
 
     with create_runner(model, device=CORES[0]):
         print(f"{CORES[0]} is free again")
 
 
+def tenant(core: str, model: str) -> None:
+    """A process of its own: hold a core until told to classify on it."""
+    with create_runner(model, device=core) as runner:
+        print("ready", flush=True)
+        sys.stdin.read()
+        answers = [runner.run([image])[0].argmax() for image in digits.images()]
+    right = np.equal(answers, digits.labels()).sum()
+    print(f"{core}: {right} of {len(answers)} right")
+
+
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) == 1:
+        main()
+    else:
+        tenant(*sys.argv[1:])

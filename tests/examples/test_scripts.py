@@ -49,11 +49,13 @@ def test_profiling_prints_tables_and_writes_a_trace(run: Run, tmp_path: Path) ->
 
 def test_two_tenants_share_a_card_and_a_third_is_told_who_has_it(run: Run, daemon: Daemon) -> None:
     printed = run("two_tenants.py")
-    rows = re.findall(r"^\| (npu0pe\d) +\| (\d+)", printed, re.MULTILINE)
-    assert [core for core, _ in rows] == ["npu0pe0", "npu0pe1"]
+    rows = re.findall(r"^\| (npu0pe\d) \| (\d+) +\| (.*?) +\|$", printed, re.MULTILINE)
+    assert [core for core, _, _ in rows] == ["npu0pe0", "npu0pe1"]
+    assert [f"two_tenants.py {core} " in command for core, _, command in rows] == [True, True]
     assert rows[0][1] != rows[1][1]
     (refusal,) = re.findall(r"^DeviceBusy: .*", printed, re.MULTILINE)
     assert "npu0pe0" in refusal
     assert rows[0][1] in refusal  # the holder's pid
-    assert re.findall(r"^(npu0pe\d): (9[89]\d|1000) of 1000 right", printed, re.MULTILINE)
+    right = re.findall(r"^npu0pe\d: (\d+) of 1000 right", printed, re.MULTILINE)
+    assert [int(count) >= 980 for count in right] == [True, True]
     assert printed.endswith("npu0pe0 is free again\n")
