@@ -47,6 +47,7 @@ def test_all_cells_of_the_notebook_run(
     assert "npu0pe0-1" in printed(code[2])
     assert "100 of 100 right" in printed(code[3])
     assert "(available), 1 (available)" in printed(code[4])
+    assert f"The NPU says {digits.held_out_labels()[1]}" in printed(code[5])
 
 
 def test_the_notebook_is_kept_without_outputs() -> None:
