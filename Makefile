@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench protos clean
+.PHONY: help setup run test check docs bench protos clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=python3.12 setup" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=25.1'
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[examples]' --group dev
 	@touch $@
 
 run: $(READY) ## quantise, compile and run a real model on a leased virtual NPU
@@ -27,7 +27,7 @@ run: $(READY) ## quantise, compile and run a real model on a leased virtual NPU
 test: $(READY) ## run all tests
 	$(BIN)/pytest
 
-check: $(READY) ## lint, types, import contracts, freshness of generated files
+check: $(READY) docs ## lint, types, import contracts, freshness of generated files, docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -36,6 +36,9 @@ check: $(READY) ## lint, types, import contracts, freshness of generated files
 	$(BIN)/python scripts/lease_states.py --check
 	$(BIN)/python scripts/operator_table.py --check
 	$(BIN)/pytest --quiet tests/packaging/test_stubs_fresh.py
+
+docs: $(READY) ## build the documentation in build/docs; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/docs
 
 bench: $(READY) ## measure; writes benchmarks/report.json and report.md
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group bench
