@@ -52,11 +52,8 @@ def main() -> None:
     )
 
     headline("Compile: ONNX to an executable NPU program (ENF)")
-    program = cached(
-        "digits.enf",
-        [int8_model.read_bytes()],
-        lambda out: show("furiosa-compiler", str(int8_model), "-o", str(out)),
-    )
+    program = int8_model.with_suffix(".enf")
+    show("furiosa-compiler", str(int8_model), "-o", str(program))
 
     headline(f"Run on {DEVICE}")
     before = {
