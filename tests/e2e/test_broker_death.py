@@ -30,7 +30,7 @@ def test_a_killed_broker_is_named_takes_its_processes_along_and_starts_again(
 ) -> None:
     connection = Connection.open(client="test")
     lease = connection.acquire(PE0)
-    children = [os.pidfd_open(pid) for pid in daemon.descendants()]
+    children = daemon.open_descendants()
     assert children
     daemon.signal(signal.SIGKILL)
     with pytest.raises(BrokerUnavailable, match=str(daemon.socket)):
@@ -79,7 +79,7 @@ def test_a_broker_that_comes_back_keeps_the_cores_of_the_living_and_frees_those_
 def test_sigterm_drains_and_leaves_nothing(daemon: Daemon) -> None:
     with Client(HOLD.format(spec="npu:0:0", megabytes=1), daemon.environ) as holder:
         lease = holder.line()
-        children = [os.pidfd_open(pid) for pid in daemon.descendants()]
+        children = daemon.open_descendants()
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 0
         assert ended(children)

@@ -1,5 +1,6 @@
 """A real broker process with virtual cards, in a folder of its own."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -97,6 +98,14 @@ class Daemon:
             for child in _children(self.pid)
             for pid in (child, *_tree(child))
         }
+
+    def open_descendants(self) -> list[int]:
+        """Pidfds of the zygote and the workers, but for those that end while they are looked at."""
+        pidfds = []
+        for pid in self.descendants():
+            with contextlib.suppress(ProcessLookupError):
+                pidfds.append(os.pidfd_open(pid))
+        return pidfds
 
     def workers(self) -> list[int]:
         """Pids of the processes that run programs."""

@@ -140,7 +140,7 @@ class Soak:
                 client.process.send_signal(signal.SIGCONT)
 
     def _kill_broker(self) -> None:
-        children = [os.pidfd_open(pid) for pid in self.daemon.descendants()]
+        children = self.daemon.open_descendants()
         self._note(f"kill broker {self.daemon.pid}")
         self.referee.broker_killed(self.daemon.pid)
         self.daemon.signal(signal.SIGKILL)
