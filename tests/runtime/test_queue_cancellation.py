@@ -253,6 +253,7 @@ def test_the_threads_end_with_the_lease(npu: FakeNpu) -> None:
     assert not submitter._queue._line.senders
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_a_forked_child_is_told_and_does_not_wait(npu: FakeNpu) -> None:
     with sync.create_queue(ENF) as (submitter, receiver):
         for call in (receiver.recv, lambda: submitter.submit(ones())):
