@@ -268,3 +268,24 @@ def test_a_forked_child_is_told_and_does_not_wait(npu: FakeNpu) -> None:
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         submitter.submit(ones(2), 1)
         assert np.array_equal(receiver.recv()[1][0], ones(4))
+
+
+def test_close_waits_for_the_threads(npu: FakeNpu) -> None:
+    submitter, receiver = sync.create_queue(ENF)
+    crew = receiver._queue._crew
+    go = threading.Event()
+    crew.start(wait_for, go)
+    assert not crew.ended(0)
+    submitter.submit(ones())
+    closing = threading.Thread(target=receiver.close)
+    closing.start()
+    while not npu.released:
+        threading.Event().wait(0)
+    assert closing.is_alive()
+    go.set()
+    closing.join()
+    assert ours() == set()
+
+
+def wait_for(event: threading.Event) -> None:
+    assert event.wait(10)
