@@ -12,6 +12,7 @@ from furiosa.common.names import DeviceFile
 from furiosa.queuepair import Completion, CompletionStatus, WorkerQueue, create
 from furiosa.runtime import FuriosaRuntimeError
 from furiosa.runtime._core.places import Layout
+from furiosa.runtime._core.stats import Tally
 from furiosa.runtime._deployment import Deployment, Port
 from support.fake_connection import X, Y
 from support.queues import duplicate
@@ -36,7 +37,7 @@ def ends() -> Iterator[tuple[Deployment[Descriptors], WorkerQueue]]:
     descriptors = create(LAYOUT.geometry)
     worker = WorkerQueue.attach(duplicate(descriptors), LAYOUT.geometry)
     port = Port.attach(FILE, 1, descriptors, LAYOUT.geometry)
-    deployment = Deployment(7, LAYOUT, [port], Descriptors)
+    deployment = Deployment(7, LAYOUT, [port], Descriptors, Tally())
     yield deployment, worker
     deployment.fail(FuriosaRuntimeError("over"))
     worker.close()

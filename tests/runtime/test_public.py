@@ -30,12 +30,20 @@ def test_the_blocking_module_has_the_same_names() -> None:
 
 @pytest.mark.parametrize("module", [furiosa.runtime, sync])
 def test_the_published_signatures(module: ModuleType) -> None:
-    creation = "model, *, device=None, worker_num=None, batch_size=None, compiler_config=None"
-    assert names_of(module.create_runner) == creation
-    assert names_of(module.Runtime) == "device=None"
-    assert names_of(module.Runtime.create_runner) == "self, " + creation.replace(
-        "device=None, ", ""
-    )
+    loading = "worker_num=None, batch_size=None"
+    sizes = "input_queue_size=None, output_queue_size=None"
+    config = "compiler_config=None"
+    leasing = "device=None, wait=None"
+    assert names_of(module.Runtime) == leasing.replace(",", ", *,")
+    assert names_of(module.create_runner) == f"model, *, {leasing}, {loading}, {config}"
+    assert names_of(module.create_queue) == f"model, *, {leasing}, {loading}, {sizes}, {config}"
+    methods = module.Runtime
+    assert names_of(methods.create_runner) == f"self, model, *, {loading}, {config}"
+    assert names_of(methods.create_queue) == f"self, model, *, {loading}, {sizes}, {config}"
+    assert names_of(module.Submitter.submit) == "self, inputs, context=None"
+    assert names_of(furiosa.runtime.Receiver.recv) == "self"
+    assert names_of(sync.Receiver.recv) == "self, timeout=None"
+    assert names_of(module.Submitter.close) == names_of(module.Receiver.close) == "self"
     assert names_of(module.Runner.run) == "self, inputs"
     assert names_of(module.Runner.run_with) == "self, output_names, inputs"
     assert names_of(module.Runner.allocate) == names_of(module.Runner.close) == "self"

@@ -7,6 +7,7 @@ connections come in both styles, `AsyncFakeConnection` for the asynchronous twin
 import os
 import select
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,6 +68,7 @@ class FakeNpu:
     outputs: tuple[TensorSpec, ...] = (Y,)
     function: Function = doubled
     busy: bool = False
+    waits: list[float | None] = field(default_factory=list)  # the limit of each acquisition
     acquired: list[str] = field(default_factory=list)
     loaded: list[bytes] = field(default_factory=list)
     unloaded: list[int] = field(default_factory=list)
@@ -235,12 +237,24 @@ class FakeConnection:
 
     def __init__(self, npu: FakeNpu) -> None:
         self._npu = npu
+        self._closed = False
 
     def acquire(self, spec: DeviceSpec, wait_limit: float | None = None) -> LeaseView:
-        assert wait_limit is None
+        self._npu.waits.append(wait_limit)
+        while not self.may_lease(spec, wait_limit):
+            time.sleep(0)
+        return self.lease(spec)
+
+    def may_lease(self, spec: DeviceSpec, wait_limit: float | None) -> bool:
+        """Whether who asks need not wait. Any limit but none is for ever."""
         self._npu.check()
-        if self._npu.busy:
+        if self._closed:
+            raise BrokerUnavailable("unix:/fake", "this connection was closed")
+        if self._npu.busy and not wait_limit:
             raise DeviceBusy(str(spec), "npu0pe0", 4711, "python other.py")
+        return not self._npu.busy
+
+    def lease(self, spec: DeviceSpec) -> LeaseView:
         self._npu.acquired.append(str(spec))
         return self._npu.lease
 
@@ -314,7 +328,8 @@ class FakeConnection:
         return taken
 
     def close(self) -> None:
-        self._npu.hung_up += 1
+        self._npu.hung_up += not self._closed
+        self._closed = True
 
 
 class AsyncFakeConnection:
@@ -325,7 +340,10 @@ class AsyncFakeConnection:
         self._blocking = FakeConnection(npu)
 
     async def acquire(self, spec: DeviceSpec, wait_limit: float | None = None) -> LeaseView:
-        return self._blocking.acquire(spec, wait_limit)
+        self._npu.waits.append(wait_limit)
+        while not self._blocking.may_lease(spec, wait_limit):
+            await anyio.lowlevel.checkpoint()
+        return self._blocking.lease(spec)
 
     async def release(self, lease_id: str) -> None:
         await anyio.lowlevel.checkpoint()

@@ -16,12 +16,17 @@ class Twin(Protocol):
     """`runtime()` and the returned objects are those of the style; calls on them go through here."""
 
     async def create_runner(self, model: Any, **options: Any) -> Any: ...
+    async def create_queue(self, model: Any, **options: Any) -> Any: ...
     async def runner_of(self, runtime: Any, model: Any, **options: Any) -> Any: ...
-    def runtime(self, device: str | None = None) -> Any: ...
+    async def queue_of(self, runtime: Any, model: Any, **options: Any) -> Any: ...
+    def runtime(self, device: str | None = None, **options: Any) -> Any: ...
     async def run(self, runner: Any, inputs: Any) -> list[Any]: ...
     async def run_with(
         self, runner: Any, names: Sequence[str], inputs: Mapping[str, Any]
     ) -> list[Any]: ...
+    async def submit(self, submitter: Any, inputs: Any, context: Any = None) -> None: ...
+    async def recv(self, receiver: Any) -> tuple[Any, list[Any]]: ...
+    async def everything(self, receiver: Any) -> list[tuple[Any, list[Any]]]: ...
     async def close(self, closable: Any) -> bool: ...
 
 
@@ -29,11 +34,17 @@ class AsyncTwin:
     async def create_runner(self, model: Any, **options: Any) -> Any:
         return await furiosa.runtime.create_runner(model, **options)
 
+    async def create_queue(self, model: Any, **options: Any) -> Any:
+        return await furiosa.runtime.create_queue(model, **options)
+
     async def runner_of(self, runtime: Any, model: Any, **options: Any) -> Any:
         return await runtime.create_runner(model, **options)
 
-    def runtime(self, device: str | None = None) -> Any:
-        return furiosa.runtime.Runtime(device)
+    async def queue_of(self, runtime: Any, model: Any, **options: Any) -> Any:
+        return await runtime.create_queue(model, **options)
+
+    def runtime(self, device: str | None = None, **options: Any) -> Any:
+        return furiosa.runtime.Runtime(device, **options)
 
     async def run(self, runner: Any, inputs: Any) -> list[Any]:
         outputs: list[Any] = await runner.run(inputs)
@@ -44,6 +55,16 @@ class AsyncTwin:
     ) -> list[Any]:
         outputs: list[Any] = await runner.run_with(names, inputs)
         return outputs
+
+    async def submit(self, submitter: Any, inputs: Any, context: Any = None) -> None:
+        await submitter.submit(inputs, context)
+
+    async def recv(self, receiver: Any) -> tuple[Any, list[Any]]:
+        received: tuple[Any, list[Any]] = await receiver.recv()
+        return received
+
+    async def everything(self, receiver: Any) -> list[tuple[Any, list[Any]]]:
+        return [received async for received in receiver]
 
     async def close(self, closable: Any) -> bool:
         closed: bool = await closable.close()
@@ -56,11 +77,17 @@ class SyncTwin:
     async def create_runner(self, model: Any, **options: Any) -> Any:
         return await _in_thread(furiosa.runtime.sync.create_runner, model, **options)
 
+    async def create_queue(self, model: Any, **options: Any) -> Any:
+        return await _in_thread(furiosa.runtime.sync.create_queue, model, **options)
+
     async def runner_of(self, runtime: Any, model: Any, **options: Any) -> Any:
         return await _in_thread(runtime.create_runner, model, **options)
 
-    def runtime(self, device: str | None = None) -> Any:
-        return furiosa.runtime.sync.Runtime(device)
+    async def queue_of(self, runtime: Any, model: Any, **options: Any) -> Any:
+        return await _in_thread(runtime.create_queue, model, **options)
+
+    def runtime(self, device: str | None = None, **options: Any) -> Any:
+        return furiosa.runtime.sync.Runtime(device, **options)
 
     async def run(self, runner: Any, inputs: Any) -> list[Any]:
         outputs: list[Any] = await _in_thread(runner.run, inputs)
@@ -71,6 +98,15 @@ class SyncTwin:
     ) -> list[Any]:
         outputs: list[Any] = await _in_thread(runner.run_with, names, inputs)
         return outputs
+
+    async def submit(self, submitter: Any, inputs: Any, context: Any = None) -> None:
+        await _in_thread(submitter.submit, inputs, context)
+
+    async def recv(self, receiver: Any) -> tuple[Any, list[Any]]:
+        return await _in_thread(receiver.recv)
+
+    async def everything(self, receiver: Any) -> list[tuple[Any, list[Any]]]:
+        return await _in_thread(list, receiver)
 
     async def close(self, closable: Any) -> bool:
         closed: bool = await _in_thread(closable.close)

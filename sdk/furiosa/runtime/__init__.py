@@ -5,10 +5,12 @@ Source: runtime reference 1.
 
 from typing import Final
 
+from furiosa.runtime._async.queue import Receiver, Submitter
 from furiosa.runtime._async.runner import Runner
-from furiosa.runtime._async.runtime import Runtime, create_runner
+from furiosa.runtime._async.runtime import Runtime, create_queue, create_runner
 from furiosa.runtime._core.describe import Axis, DataType, Model, TensorDesc
 from furiosa.runtime._core.errors import FuriosaRuntimeError, FuriosaRuntimeWarning
+from furiosa.runtime._core.stats import Stats
 from furiosa.runtime._core.validate import Tensor, TensorArray
 from furiosa.runtime._source import ModelSource
 from furiosa.runtime._version import VERSION, full_version
@@ -24,13 +26,17 @@ __all__ = [
     "FuriosaRuntimeWarning",
     "Model",
     "ModelSource",
+    "Receiver",
     "Runner",
     "Runtime",
+    "Stats",
+    "Submitter",
     "Tensor",
     "TensorArray",
     "TensorDesc",
     "__full_version__",
     "__version__",
+    "create_queue",
     "create_runner",
     "full_version",
     "is_legacy",

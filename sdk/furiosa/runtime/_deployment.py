@@ -24,6 +24,7 @@ from furiosa.queuepair import (
 from furiosa.runtime._core.errors import FuriosaRuntimeError
 from furiosa.runtime._core.inflight import InFlight, Run, Signal
 from furiosa.runtime._core.places import Layout, Loans, Places
+from furiosa.runtime._core.stats import Tally
 from furiosa.runtime._core.translate import failed_run, fresh
 
 Array = npt.NDArray[Any]
@@ -82,7 +83,7 @@ _W = TypeVar("_W", bound=Closable)
 
 
 class Deployment(Generic[_W]):
-    """Owns the queues of `ports`, and what `watch` makes of their descriptors and a bell."""
+    """Owns the queues of `ports`, and what `watch` makes of their descriptors and a bell. `tally` counts."""
 
     def __init__(
         self,
@@ -90,6 +91,7 @@ class Deployment(Generic[_W]):
         layout: Layout,
         ports: Sequence[Port],
         watch: Callable[[Sequence[int], int], _W],
+        tally: Tally,
     ) -> None:
         self.program_id = program_id
         self.ports = tuple(ports)
@@ -100,6 +102,7 @@ class Deployment(Generic[_W]):
         self._places: Sequence[Places] = tuple(Places(port.queue.arena, layout) for port in ports)
         self.loans = Loans(self._places)
         self.runs = InFlight([p.slots for p in self._places], self._bell.ring)
+        self._tally = tally
         self._disposed = False
 
     def fill(self, run: Run, arrays: Sequence[Array]) -> None:
@@ -135,6 +138,7 @@ class Deployment(Generic[_W]):
             for completion in completions:
                 found = True
                 self._task_ns = completion.task_ns
+                self._tally.count(completion)
                 signals += runs.complete(completion)
         if not found:
             self._bell.hush()
@@ -158,6 +162,8 @@ class Deployment(Generic[_W]):
 
     def fail(self, failure: FuriosaRuntimeError) -> Sequence[Signal]:
         """End every run with this error, and wake whoever waits for the queues; the first one stays."""
+        if self.runs.failure is None:
+            self._tally.failed += self.runs.unfinished
         signals = self.runs.fail(failure)
         self.dispose_if_unused()
         return signals

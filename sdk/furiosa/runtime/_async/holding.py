@@ -32,8 +32,11 @@ GIVE_BACK_SECONDS: Final = 10.0  # how long giving back may hold up a cancelled 
 class Holding:
     """Nothing is held until `acquire`. When nobody holds a Holding any more the broker takes it back."""
 
-    def __init__(self, spec: DeviceSpec) -> None:
+    def __init__(self, spec: DeviceSpec, wait: float | None) -> None:
+        """`wait`: for so many seconds, when devices are held by others."""
         self._spec = spec
+        self._wait = wait
+        self._acquiring: Connection | None = None
         self._connection: Connection | None = None
         self._lease: LeaseView | None = None
         self._closed = False
@@ -47,6 +50,12 @@ class Holding:
     def device_files(self) -> tuple[DeviceFile, ...]:
         return self._held()[1].device_files
 
+    @property
+    def leased(self) -> tuple[DeviceFile, ...]:
+        """The same, none when nothing is held."""
+        lease = self._lease
+        return () if lease is None else lease.device_files
+
     async def acquire(self) -> None:
         """Connect and lease, unless that is done. Raises: FuriosaRuntimeError, leaving nothing held."""
         async with self._changing:
@@ -55,11 +64,16 @@ class Holding:
                 return
             with translated():
                 connection = await Connection.open(client=CLIENT)
+                self._acquiring = connection
                 try:
-                    lease = await connection.acquire(self._spec)
+                    self.check_open()
+                    lease = await connection.acquire(self._spec, self._wait)
                 except BaseException:
                     await connection.close()
+                    self.check_open()  # then it was `close` that ended the wait
                     raise
+                finally:
+                    self._acquiring = None
             weakref.finalize(self, io.hang_up, connection)
             self._connection, self._lease = connection, lease
 
@@ -78,6 +92,9 @@ class Holding:
         Whether the models closed in time. Twice is once.
         """
         self._closed = True
+        acquiring = self._acquiring
+        if acquiring is not None:
+            await acquiring.close()
         models = self._admitted()
         in_time = True
         try:

@@ -4,17 +4,23 @@ import asyncio
 import contextlib
 import functools
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
+from contextvars import Context
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
+import numpy.typing as npt
 
 from furiosa.client import Connection as Connection
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
+
+Array = npt.NDArray[Any]
 
 Lock = anyio.Lock
 
@@ -111,6 +117,44 @@ class Watch:
             self._drop()
         else:
             self._unheard = True  # a last echo of what has been read
+
+
+class Crew:
+    """Tasks of the event loop that outlive the call which starts them; at most `size` at a time."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself would let go of them
+
+    def start(self, function: Callable[[*_Ts], Coroutine[Any, Any, None]], *args: *_Ts) -> None:
+        task = asyncio.create_task(function(*args), context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def dismiss(self) -> None:
+        """Nobody is started any more."""
+
+    async def ended(self, seconds: float) -> bool:
+        """Whether all but the calling task end in time."""
+        tasks = self._tasks - {asyncio.current_task()}
+        return not tasks or not (await asyncio.wait(tasks, timeout=seconds))[1]
+
+
+class Receiving(ABC):
+    """What receives."""
+
+    async def recv(self) -> tuple[Any, list[Array]]:
+        """The context and the outputs of the next inference that is finished; waits for one.
+
+        Any number of calls may be active at once. A cancelled one has received nothing.
+        Raises: what the inference failed with, see `context` of the error; SessionTerminated when the
+        submitter is closed and everything has been received, or the lease or the broker is gone;
+        SessionClosed.
+        """
+        return await self._recv(None)
+
+    @abstractmethod
+    async def _recv(self, seconds: float | None) -> tuple[Any, list[Array]]: ...
 
 
 async def in_thread(function: Callable[[], _T]) -> _T:

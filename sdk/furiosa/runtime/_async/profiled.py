@@ -16,6 +16,7 @@ from furiosa.runtime._core import recording
 from furiosa.runtime._core.errors import FuriosaRuntimeError
 from furiosa.runtime._core.recording import Sampling, Timed
 from furiosa.runtime._core.spans import Inference
+from furiosa.runtime._core.stats import Stats
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,10 @@ class Profiled:
         *outputs, times = await twin.infer(arrays, (*wanted, last), timed)
         self._record(timed, self._rows, times.tolist())
         return outputs
+
+    def stats(self) -> Stats:
+        """Of the inferences that the twin made."""
+        return Stats() if self._twin is None else self._twin.stats()
 
     async def close(self) -> None:
         if self._twin is not None:

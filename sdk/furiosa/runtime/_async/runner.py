@@ -11,6 +11,7 @@ from furiosa.runtime._async.loaded_model import CLOSE_SECONDS, LoadedModel
 from furiosa.runtime._core import recording
 from furiosa.runtime._core.describe import Model
 from furiosa.runtime._core.errors import FuriosaRuntimeWarning
+from furiosa.runtime._core.stats import Stats
 from furiosa.runtime._core.validate import Tensor, TensorArray
 
 if TYPE_CHECKING:
@@ -52,10 +53,7 @@ class Runner:
         FuriosaRuntimeError.
         """
         loaded = self._loaded
-        arrays = loaded.inputs.ordered(inputs)
-        if recording.active:
-            return await self._recorded(arrays, loaded.outputs.all)
-        return await loaded.infer(arrays, loaded.outputs.all)
+        return await self._infer(loaded.inputs.ordered(inputs), loaded.outputs.all)
 
     async def run_with(
         self, output_names: Sequence[str], inputs: Mapping[str, Tensor]
@@ -63,10 +61,7 @@ class Runner:
         """As `run`, with all inputs by name and only the named outputs, in the order asked for."""
         loaded = self._loaded
         wanted = loaded.outputs.chosen(output_names)
-        arrays = loaded.inputs.named(inputs)
-        if recording.active:
-            return await self._recorded(arrays, wanted)
-        return await loaded.infer(arrays, wanted)
+        return await self._infer(loaded.inputs.named(inputs), wanted)
 
     def allocate(self) -> list[Array]:
         """Input arrays, content unspecified, that `run` need not copy.
@@ -76,6 +71,11 @@ class Runner:
         Raises: SessionClosed, SessionTerminated.
         """
         return self._loaded.allocate()
+
+    def stats(self) -> Stats:
+        """What its runs came to so far; also after `close`."""
+        stats = self._loaded.stats()
+        return stats + self._profiled.stats() if self._profiled is not None else stats
 
     async def close(self) -> bool:
         """Give the model's memory back, and the devices when they were leased for this runner.
@@ -89,6 +89,11 @@ class Runner:
         if self._profiled is not None:
             await self._profiled.close()
         return in_time
+
+    async def _infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
+        if recording.active:
+            return await self._recorded(arrays, wanted)
+        return await self._loaded.infer(arrays, wanted)
 
     async def _recorded(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
         if self._profiled is None:

@@ -9,7 +9,9 @@ from typing import Self
 from furiosa.runtime._async import io
 from furiosa.runtime._async.holding import Holding
 from furiosa.runtime._async.loaded_model import LoadedModel
+from furiosa.runtime._async.queue import Ends, open_queue
 from furiosa.runtime._async.runner import Runner, warn_if_late
+from furiosa.runtime._core.arguments import checked_queue_size, checked_seconds
 from furiosa.runtime._core.places import checked_workers
 from furiosa.runtime._core.selection import (
     OLD_VARIABLE,
@@ -24,20 +26,29 @@ _log = logging.getLogger(__name__)
 
 
 class Runtime:
-    """The lease of one or more devices, and the scope of the runners made with it.
+    """The lease of one or more devices, and the scope of the runners and queues made with it.
 
     `device`: a specification such as "warboy(2)*1" or "npu:0:0,npu:0:1"; without one FURIOSA_DEVICES,
-    then NPU_DEVNAME, then "warboy(2)*1". The devices are leased on entering, or with the first runner.
-    Raises: FuriosaRuntimeError when the text does not follow the grammar.
+    then NPU_DEVNAME, then "warboy(2)*1". The devices are leased on entering, or with the first runner or
+    queue. `wait`: for how many seconds to queue for devices that others hold, math.inf for as long as it
+    takes; without it that is DeviceBusy at once, with it when the time is over. A wait ends early by
+    cancellation, Ctrl-C or `close`, and leaves no lease.
+    Raises: FuriosaRuntimeError when the text does not follow the grammar; TypeError, ValueError for a
+    wait that is no time.
     """
 
-    def __init__(self, device: str | None = None) -> None:
+    def __init__(self, device: str | None = None, *, wait: float | None = None) -> None:
         text, source = device_text(device, os.environ)
         if source == OLD_VARIABLE:
             _log.warning(OLD_VARIABLE_WARNING)
         spec = parse(text, source)
         self._target = target_of(spec)
-        self._holding = Holding(spec)
+        self._holding = Holding(spec, checked_seconds("wait", wait))
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The leased device files, e.g. "npu0pe0-1"; none before they are leased and after `close`."""
+        return tuple(map(str, self._holding.leased))
 
     @io.opening
     async def create_runner(
@@ -58,8 +69,29 @@ class Runtime:
         """
         return Runner(await self._loaded(model, worker_num, batch_size, compiler_config), None)
 
+    @io.opening
+    async def create_queue(
+        self,
+        model: ModelSource,
+        *,
+        worker_num: int | None = None,
+        batch_size: int | None = None,
+        input_queue_size: int | None = None,
+        output_queue_size: int | None = None,
+        compiler_config: Mapping[str, object] | None = None,
+    ) -> Ends:
+        """Load a model as `create_runner` does, to be used through a submitter and a receiver.
+
+        `input_queue_size`: inferences that wait to run; further `submit` calls wait. `output_queue_size`:
+        results that nobody has received yet; then nothing more runs. Both are 64 if not given.
+        Raises: as `create_runner`.
+        """
+        sizes = _queue_sizes(input_queue_size, output_queue_size)
+        loaded = await self._loaded(model, worker_num, batch_size, compiler_config)
+        return await open_queue(Runner(loaded, None), sizes)
+
     async def close(self) -> bool:
-        """Close all runners, see `Runner.close`, then give the devices back. Twice is once."""
+        """Close all runners and queues, see `Runner.close`, then give the devices back. Twice is once."""
         return await self._holding.close()
 
     async def __aenter__(self) -> Self:
@@ -95,18 +127,52 @@ async def create_runner(
     model: ModelSource,
     *,
     device: str | None = None,
+    wait: float | None = None,
     worker_num: int | None = None,
     batch_size: int | None = None,
     compiler_config: Mapping[str, object] | None = None,
 ) -> Runner:
     """Lease devices and load a model on them; both end with the runner.
 
-    `device` is as for `Runtime`, everything else as for `Runtime.create_runner`.
+    `device` and `wait` are as for `Runtime`, everything else as for `Runtime.create_runner`.
     """
-    runtime = Runtime(device)
+    runtime = Runtime(device, wait=wait)
     try:
         loaded = await runtime._loaded(model, worker_num, batch_size, compiler_config)
     except BaseException:
         await runtime.close()
         raise
     return Runner(loaded, runtime)
+
+
+@io.opening
+async def create_queue(
+    model: ModelSource,
+    *,
+    device: str | None = None,
+    wait: float | None = None,
+    worker_num: int | None = None,
+    batch_size: int | None = None,
+    input_queue_size: int | None = None,
+    output_queue_size: int | None = None,
+    compiler_config: Mapping[str, object] | None = None,
+) -> Ends:
+    """Lease devices and load a model on them; both end with the receiver.
+
+    `device` and `wait` are as for `Runtime`, everything else as for `Runtime.create_queue`.
+    """
+    sizes = _queue_sizes(input_queue_size, output_queue_size)
+    runtime = Runtime(device, wait=wait)
+    try:
+        loaded = await runtime._loaded(model, worker_num, batch_size, compiler_config)
+    except BaseException:
+        await runtime.close()
+        raise
+    return await open_queue(Runner(loaded, runtime), sizes)
+
+
+def _queue_sizes(input_size: int | None, output_size: int | None) -> tuple[int, int]:
+    return (
+        checked_queue_size("input_queue_size", input_size),
+        checked_queue_size("output_queue_size", output_size),
+    )

@@ -13,7 +13,12 @@ Source: runtime reference 7, the names that stay without the legacy runtime.
 
 
 class FuriosaRuntimeError(Exception):
-    """Base of the tree; raised itself where no subclass fits."""
+    """Base of the tree; raised itself where no subclass fits.
+
+    `context`: that of the submission which failed, when a receiver raises it.
+    """
+
+    context: object = None
 
 
 class DeviceBusy(FuriosaRuntimeError):

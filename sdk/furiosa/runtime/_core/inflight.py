@@ -176,6 +176,12 @@ class InFlight:
         return len(self._owned) == 1
 
     @property
+    def unfinished(self) -> int:
+        """Runs that wait for a device or are on one, be it that their owners have left."""
+        gone = sum(run not in self._owned for run in self._submitted.values())
+        return gone + sum(run.stage is not _DONE for run in self._owned)
+
+    @property
     def unused(self) -> bool:
         return self._leader is None and not self._owned
 

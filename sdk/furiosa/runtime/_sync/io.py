@@ -1,18 +1,27 @@
 """How this twin waits. Written by hand, as `_async/io.py` is."""
 
 import contextlib
+import functools
 import select
 import threading
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, TypeVar
+from queue import SimpleQueue
+from typing import Any, Final, TypeVar, TypeVarTuple
+
+import numpy.typing as npt
 
 from furiosa.client.sync import Connection as Connection
 from furiosa.queuepair.spin import Spin
+from furiosa.runtime._core.arguments import checked_seconds
 
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 _F = TypeVar("_F", bound=Callable[..., object])
 
 Lock = threading.Lock
+Array = npt.NDArray[Any]
 
 
 class Signal:
@@ -26,7 +35,7 @@ class Signal:
 
     def wait(self, seconds: float | None = None) -> bool:
         """Whether it was set in time."""
-        return self._event.wait(seconds)
+        return self._event.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX))
 
 
 # The connection is left out of the first so many milliseconds of a wait: to wait for it, too, takes turns
@@ -59,6 +68,75 @@ class Watch:
 
     def close(self) -> None:
         """There is nothing to give back."""
+
+
+class Crew:
+    """Daemon threads that outlive the call which starts them: at most `size`, started when they are
+    needed, and kept until they are dismissed.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()  # of the rest
+        self._idle = 0  # never fewer than there are, while there are fewer than `size` threads
+        self._threads: set[threading.Thread] = set()
+        self._dismissed = False
+
+    def start(self, function: Callable[[*_Ts], None], *args: *_Ts) -> None:
+        with self._lock:
+            self._calls.put(functools.partial(function, *args))
+            if self._idle:
+                self._idle -= 1
+            elif len(self._threads) < self._size:
+                thread = threading.Thread(target=self._serve, name="furiosa-queue", daemon=True)
+                self._threads.add(thread)
+                thread.start()
+
+    def dismiss(self) -> None:
+        """Nobody is started any more; they end when they have done what they were started for."""
+        with self._lock:
+            if not self._dismissed:
+                self._dismissed = True
+                for _ in range(self._size):
+                    self._calls.put(None)
+
+    def ended(self, seconds: float) -> bool:
+        """Whether all but the calling thread end in time."""
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            threads = self._threads - {threading.current_thread()}
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+    def _serve(self) -> None:
+        try:
+            while (call := self._calls.get()) is not None:
+                call()
+                del call  # it holds what it worked on
+                with self._lock:
+                    self._idle += 1
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
+
+class Receiving(ABC):
+    """What receives."""
+
+    def recv(self, timeout: float | None = None) -> tuple[Any, list[Array]]:
+        """The context and the outputs of the next inference that is finished; waits for one.
+
+        `timeout`: in seconds, None waits for as long as it takes. Any number of calls may be active.
+        Raises: what the inference failed with, see `context` of the error; TimeoutError; SessionTerminated
+        when the submitter is closed and everything has been received, or the lease or the broker is gone;
+        SessionClosed; TypeError, ValueError for a timeout that is no time.
+        """
+        return self._recv(checked_seconds("timeout", timeout))
+
+    @abstractmethod
+    def _recv(self, seconds: float | None) -> tuple[Any, list[Array]]: ...
 
 
 def in_thread(function: Callable[[], _T]) -> _T:

@@ -3,7 +3,7 @@
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
@@ -20,6 +20,7 @@ from furiosa.runtime._core.inflight import Run, Signal, Stage
 from furiosa.runtime._core.places import Layout
 from furiosa.runtime._core.recording import Timed
 from furiosa.runtime._core.session import Closed, Ended, Loaded, Lost, Phase, Session, terminated
+from furiosa.runtime._core.stats import Stats, Tally
 from furiosa.runtime._core.translate import translate
 from furiosa.runtime._core.validate import Inputs, Outputs
 from furiosa.runtime._deployment import Deployment, Port
@@ -61,11 +62,14 @@ class LoadedModel:
     def __init__(self, holding: Holding, enf: bytes, workers: int, *, traced: bool = False) -> None:
         self.enf = enf
         self._holding = holding
+        # called once: when it ends, or closing begins
+        self.when_over: Callable[[], object] = _nothing
         self._workers = workers
         self._traced = traced  # its last output are the times of its steps
         self._session = Session()
         self._deployments: list[Deployment[io.Watch]] = []  # the current one, if any
         self._lock = threading.Lock()  # of these two; never held while waiting
+        self._tally = Tally()
         self._changing = io.Lock()  # held while loading or closing
         self._loss: broker.FuriosaError | None = None  # the last one since loading began
         weakref.finalize(self, holding.adopt, self._deployments)
@@ -146,10 +150,26 @@ class LoadedModel:
             return [np.zeros(desc.shape, desc.numpy_dtype) for desc in self.model.inputs()]
         return list(lent)
 
+    @property
+    def capacity(self) -> int:
+        """How many runs its devices take at once."""
+        return self._workers * len(self._holding.device_files)
+
+    def check(self) -> None:
+        """Raises: SessionClosed, SessionTerminated when it can run nothing any more."""
+        with self._lock:
+            self._session.check()
+
+    def stats(self) -> Stats:
+        with self._lock:
+            deployment = next(iter(self._deployments), None)
+            return self._tally.stats(deployment.runs.unfinished if deployment else 0)
+
     def shut(self) -> None:
         """Refuse new calls."""
         with self._lock:
             self._session.handle(Closed())
+        self._tell()
 
     def close(self, *, unload: bool) -> bool:
         """Refuse new calls, let those in flight finish, then give everything back; twice is once.
@@ -182,6 +202,7 @@ class LoadedModel:
             self._session.handle(Ended(cause))
             signals = self._fail(terminated(cause))
         _set(signals)
+        self._tell()
 
     def _enter(
         self, arrays: Sequence[Array]
@@ -287,6 +308,10 @@ class LoadedModel:
     def _fail(self, failure: FuriosaRuntimeError) -> Sequence[Signal]:
         return self._deployments[0].fail(failure) if self._deployments else ()
 
+    def _tell(self) -> None:
+        when_over, self.when_over = self.when_over, _nothing
+        when_over()
+
     def _drained(self) -> bool:
         signal = io.Signal()
         with self._lock:
@@ -318,7 +343,7 @@ class LoadedModel:
                     port = Port.attach(file, queue_id, descriptors, layout.geometry)
                     opened.callback(port.queue.close)
                     ports.append(port)
-                deployment = Deployment(program.id, layout, ports, self._holding.watch)
+                deployment = Deployment(program.id, layout, ports, self._holding.watch, self._tally)
                 opened.callback(deployment.close)
                 self._describe(program)
                 if self._adopt(deployment):
@@ -352,6 +377,10 @@ class LoadedModel:
         )
         self.inputs = Inputs(program.inputs)
         self.outputs = Outputs(program.outputs)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _interruption() -> FuriosaRuntimeError:

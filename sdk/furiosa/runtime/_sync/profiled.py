@@ -15,6 +15,7 @@ from furiosa.runtime._core import recording
 from furiosa.runtime._core.errors import FuriosaRuntimeError
 from furiosa.runtime._core.recording import Sampling, Timed
 from furiosa.runtime._core.spans import Inference
+from furiosa.runtime._core.stats import Stats
 from furiosa.runtime._sync import io
 from furiosa.runtime._sync.loaded_model import LoadedModel
 
@@ -50,6 +51,10 @@ class Profiled:
         *outputs, times = twin.infer(arrays, (*wanted, last), timed)
         self._record(timed, self._rows, times.tolist())
         return outputs
+
+    def stats(self) -> Stats:
+        """Of the inferences that the twin made."""
+        return Stats() if self._twin is None else self._twin.stats()
 
     def close(self) -> None:
         if self._twin is not None:
