@@ -86,9 +86,9 @@ def test_errors_are_at_their_older_place_with_a_warning() -> None:
 IMPORTS = """
 import sys
 import furiosa.runtime, furiosa.runtime.sync
-from furiosa.enf.layout import MAGIC
+from furiosa.common.model_limits import ENF_MAGIC
 from furiosa.runtime._source import enf_of
-enf_of(MAGIC, "warboy", None, None)
+enf_of(ENF_MAGIC, "warboy", None, None)
 heavy = {"onnx", "onnxruntime", "grpc", "furiosa.compiler", "furiosa.vnpu"} & set(sys.modules)
 assert not heavy, heavy
 """
