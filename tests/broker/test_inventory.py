@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from furiosa.broker.devices import Holder, Sensors, discover
+from furiosa.broker.devices import Holder, Sensors
 from furiosa.broker.inventory import Inventory, processes
 from furiosa.broker.platform import VirtualPlatform
 from furiosa.common.names import DeviceFile
@@ -13,6 +13,7 @@ from furiosa.common.views import (
     OwnerView,
     ProcessView,
 )
+from furiosa.sysfs import discover
 from support.virtual_cards import overheat, set_alive
 
 FULL = Sensors(True, 41_000, 2_000_000)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from furiosa.broker.devices import Holder, discover
+from furiosa.broker.devices import Holder
 from furiosa.broker.devices.look import Looker, Progress, Sight
 from furiosa.broker.health import CardHealth
 from furiosa.broker.inventory import Inventory
@@ -17,6 +17,7 @@ from furiosa.broker.platform import VirtualPlatform
 from furiosa.common.clock import ManualClock
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Availability, Health
+from furiosa.sysfs import discover
 from support.holding import holding
 from support.virtual_cards import overheat, pull_out, put_back, set_alive
 from support.waiting import until

@@ -3,10 +3,10 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from furiosa.broker.devices import CounterReading
 from furiosa.broker.utilization import measure
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import LeaseState, LeaseView, OwnerView
+from furiosa.sysfs import CounterReading
 
 PE0, PE1 = DeviceFile.parse("npu0pe0"), DeviceFile.parse("npu0pe1")
 SECOND = 10**9  # also cycles: the counter clock is 1 GHz

@@ -1,10 +1,11 @@
 """The published tables and samples, byte for byte. Source: seed R12-R20, furiosactl reference 3-8."""
 
-from furiosa.broker.devices import discover, read_sensors
+from furiosa.broker.devices import read_sensors
 from furiosa.cli.commands import info, list_, ps
 from furiosa.cli.render import draw, json_text, yaml_text
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Availability, CoreState, CoreView, Origin, ProcessView
+from furiosa.sysfs import discover
 from support.devtrees import is_file, recorded
 from support.shown_devices import a_device, a_process
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from furiosa.broker.devices import Card, Foreign, Sensors, read_sensors
+from furiosa.broker.devices import Foreign, Sensors, read_sensors
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import (
     Availability,
@@ -18,6 +18,7 @@ from furiosa.common.views import (
     Origin,
     ProcessView,
 )
+from furiosa.sysfs import Card
 
 AvailabilityOf = Callable[[int], tuple[Availability, str]]  # of a card: with the reason, or ""
 

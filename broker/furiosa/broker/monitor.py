@@ -16,13 +16,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from furiosa.broker.devices import Card, Foreign, foreign
+from furiosa.broker.devices import Foreign, foreign
 from furiosa.broker.devices.look import UNSEEN, Progress, Sight
 from furiosa.broker.health import CardHealth, Reading, Unavailable
 from furiosa.broker.inventory import Inventory
 from furiosa.broker.log import event
 from furiosa.common.clock import Clock
 from furiosa.common.names import DeviceFile
+from furiosa.sysfs import Card
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from furiosa.broker.cordons import Cordons
 from furiosa.broker.core_time import CoreTime
 from furiosa.broker.dataplane import DataPlane
 from furiosa.broker.deathwatch import DeathWatch
-from furiosa.broker.devices import Card, CounterReading, Foreign, discover, read_counters
+from furiosa.broker.devices import Foreign, read_counters
 from furiosa.broker.devices.look import Looker
 from furiosa.broker.emulation import Emulation
 from furiosa.broker.health import CardHealth, Crashes, HealthPolicy
@@ -52,10 +52,12 @@ from furiosa.broker.tenants.file import TenantsFile
 from furiosa.broker.workers import cgroup
 from furiosa.broker.workers.pool import Counters, WorkerPool, WorkerSettings
 from furiosa.common.build import VERSION
+from furiosa.common.errors import UnknownDevice
 from furiosa.common.names import DeviceFile
-from furiosa.common.views import Availability, LeaseState, WorkerDiedNotice
+from furiosa.common.views import Availability, CardPart, CardTexts, LeaseState, WorkerDiedNotice
 from furiosa.common.wire import PROTOCOL_VERSION, origin_to_wire
 from furiosa.proto.broker.v1 import handoff_pb2
+from furiosa.sysfs import Card, CounterReading, collect, discover
 
 if TYPE_CHECKING:
     from furiosa.broker.rpc.methods import Method
@@ -151,7 +153,11 @@ class Node:
         self.monitor = self._monitor()
         self.methods: Mapping[str, Method] = {
             **DeviceService(
-                self.inventory, self.arbiter.book, self._counters, self.changes
+                self.inventory,
+                self.arbiter.book,
+                self._counters,
+                self._inspect,
+                self.changes,
             ).methods,
             **LeaseService(
                 self.arbiter,
@@ -299,6 +305,14 @@ class Node:
         if self.ticker is not None:
             await self.ticker.tick()
         return await asyncio.to_thread(lambda: {f: read_counters(self.root, f) for f in files})
+
+    async def _inspect(self, npu: int, part: CardPart) -> CardTexts:
+        card = next((card for card in self.inventory.cards if card.index == npu), None)
+        if card is None:
+            raise UnknownDevice(f"npu{npu}")
+        if self.ticker is not None:
+            await self.ticker.tick()
+        return await asyncio.to_thread(collect, self.root, card, part)
 
     def _faults(self) -> Faults:
         return Faults() if self.emulation is None else self.emulation.faults

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
-from furiosa.broker.devices import CounterReading, Utilisation, utilisation
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import LeaseView, UtilizationView
+from furiosa.sysfs import CounterReading, Utilisation, utilisation
 
 # None: nothing to read there now
 ReadCounters = Callable[

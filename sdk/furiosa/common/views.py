@@ -1,5 +1,6 @@
 """What both sides of the API see of devices, leases and programs: frozen values, no behaviour."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -69,6 +70,26 @@ class DeviceView:
     @property
     def name(self) -> str:
         return f"npu{self.index}"
+
+
+class CardPart(Enum):
+    """Of what a card says of itself."""
+
+    CARD = "card"  # its own files, such as alive
+    SENSORS = "sensors"
+    COUNTERS = "counters"  # of each device file
+
+
+@dataclass(frozen=True, slots=True)
+class CardTexts:
+    """One part: the texts of its files by name, and what went wrong with the others.
+
+    For counters the names are those of the device files. `at_ns` is on a clock of the card's machine.
+    """
+
+    at_ns: int
+    files: Mapping[str, str]
+    failures: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from furiosa.broker.devices import Card, Holder, discover, foreign
+from furiosa.broker.devices import Holder, foreign
 from furiosa.broker.devices.holders import Nodes, holders
 from furiosa.broker.platform import VirtualPlatform
 from furiosa.common.names import DeviceFile
+from furiosa.sysfs import Card, discover
 from support.holding import holding
 
 PE0, PE1, FUSED, WHOLE = map(DeviceFile.parse, ("npu0pe0", "npu0pe1", "npu0pe0-1", "npu0"))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from furiosa.broker.devices import Card, NodeFault, NodeHeld, discover, open_node
+from furiosa.broker.devices import NodeFault, NodeHeld, open_node
 from furiosa.broker.platform import VirtualPlatform
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Origin
+from furiosa.sysfs import Card, discover
 
 PE0 = DeviceFile.parse("npu0pe0")
 FULL = "/dev/full"  # stands in for a device node where one can be made

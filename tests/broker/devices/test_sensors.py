@@ -2,18 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from furiosa.broker.devices import (
-    Card,
-    CounterReading,
-    Gauges,
-    Sensors,
-    discover,
-    hwmon,
-    read_counters,
-    read_sensors,
-)
-from furiosa.broker.devices.hwmon import Kind
+from furiosa.broker.devices import Gauges, Sensors, read_counters, read_sensors
 from furiosa.common.names import DeviceFile
+from furiosa.sysfs import Card, CounterReading, discover, hwmon
+from furiosa.sysfs.hwmon import Kind
 from support.devtrees import copied, is_file, recorded
 from support.virtual_cards import uncounted
 

@@ -1,7 +1,7 @@
 import pytest
 
-from furiosa.broker.devices import CounterReading
 from furiosa.broker.platform.perf_regs import perf_regs
+from furiosa.sysfs import CounterReading
 
 
 def test_there_are_29_registers_in_the_published_order() -> None:

@@ -6,21 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from furiosa.broker.devices import (
-    Sensors,
-    discover,
-    hwmon,
-    read_counters,
-    read_sensors,
-    utilisation,
-)
-from furiosa.broker.devices.hwmon import Kind
+from furiosa.broker.devices import Sensors, read_counters, read_sensors
 from furiosa.broker.platform import Faults, VirtualPlatform, contents
 from furiosa.broker.platform.identity import identity
 from furiosa.broker.platform.thermal import FULL_CELSIUS, FULL_WATTS, IDLE_CELSIUS, IDLE_WATTS
 from furiosa.common.faults import Dead, FaultView, Hot
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Architecture, Origin
+from furiosa.sysfs import discover, hwmon, utilisation
+from furiosa.sysfs.hwmon import Kind
 from support.virtual_cards import errors, overheat, pull_out, set_alive, uncounted
 
 PE0, PE1, FUSED, WHOLE = map(DeviceFile.parse, ("npu0pe0", "npu0pe1", "npu0pe0-1", "npu0"))

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from furiosa.broker.devices import tree
-from furiosa.broker.devices.discovery import Card, Enter, everything
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Origin
+from furiosa.sysfs import tree
+from furiosa.sysfs.discovery import Card, Enter, everything
 
 # Enough for every server; a process that hides behind more harms nobody: an emulated core is exclusive
 # by the broker's word, and a real one by its driver's.

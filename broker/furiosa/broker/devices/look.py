@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from furiosa.broker.devices.discovery import NOTHING, Card, Survey, survey
 from furiosa.broker.devices.holders import Holder, Nodes, holders
 from furiosa.broker.devices.sensors import Gauges, Sensors
+from furiosa.sysfs.discovery import NOTHING, Card, Survey, survey
 
 
 class Progress:

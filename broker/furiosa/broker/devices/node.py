@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from furiosa.broker.devices import tree
-from furiosa.broker.devices.discovery import Card
-from furiosa.broker.devices.tree import DeviceFault
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Origin
+from furiosa.sysfs import tree
+from furiosa.sysfs.discovery import Card
+from furiosa.sysfs.tree import DeviceFault
 
 _FLAGS: Final = os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -6,27 +6,23 @@ Source: devices reference 7 (alive, atr_error), 8 (counters), 9 (hwmon).
 """
 
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
-from furiosa.broker.devices import hwmon, tree
-from furiosa.broker.devices.counters import BadCounters, CounterReading
-from furiosa.broker.devices.discovery import Card, read_alive
-from furiosa.broker.devices.tree import DeviceFault
 from furiosa.common.names import DeviceFile
+from furiosa.sysfs import hwmon, tree, values
+from furiosa.sysfs.counters import BadCounters, CounterReading
+from furiosa.sysfs.discovery import Card, read_alive
+from furiosa.sysfs.tree import DeviceFault
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _TEMPERATURE: Final = ("Peak", "Average")  # the first that is there; else the warmest of all
 _POWER: Final = "PCI Total RMS PWR"
-
-_ERROR = re.compile(r"([A-Za-z][A-Za-z ]{0,63}): *([0-9]{1,20})", re.ASCII)
-_MOST_ERRORS: Final = 32  # kinds; the published ones are 9
 
 # What is missing now and has been logged. Sensors are read every second by a process that lives for
 # months, so this is kept for the process, by path and kind.
@@ -82,7 +78,9 @@ class Gauges:
                 card, lambda: _power(places.power), where, (folder, "power")
             ),
             errors=_or_missing(
-                lambda: _errors(self._root, card.index),
+                lambda: values.errors(
+                    tree.read_text(tree.management(self._root, card.index) / "atr_error")
+                ),
                 f"[npu{card.index}] ",
                 (tree.management(self._root, card.index), "atr_error"),
             )
@@ -153,13 +151,6 @@ def _locate(root: Path, card: Card) -> _Places | None:
 def _power(path: Path | None) -> int | None:
     # an idle card's converter may read just below zero
     return None if path is None else max(0, hwmon.value(path))
-
-
-def _errors(root: Path, index: int) -> Mapping[str, int]:
-    """A key is a line's name in lower case, with _ for blanks. Lines of another form are skipped."""
-    lines = tree.read_text(tree.management(root, index) / "atr_error").splitlines()
-    matches = [match for line in lines if (match := _ERROR.fullmatch(line.strip()))]
-    return {match[1].lower().replace(" ", "_"): int(match[2]) for match in matches[:_MOST_ERRORS]}
 
 
 def _or_missing(read: Callable[[], _T], prefix: str, key: tuple[Path, str]) -> _T | None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from furiosa.broker.devices import tree
 from furiosa.broker.platform import contents
 from furiosa.broker.platform.faults import Faults
 from furiosa.broker.platform.folder import Folder
@@ -26,6 +25,7 @@ from furiosa.broker.platform.perf_regs import CYCLES_PER_NS, perf_regs
 from furiosa.broker.platform.thermal import Climate, step
 from furiosa.common.names import MAX_CARD, DeviceFile
 from furiosa.common.views import Origin
+from furiosa.sysfs import tree
 
 # Sensors move this often at most: they are two dozen files a card, and a body of metal is slow.
 SENSOR_SECONDS: Final = 1.0

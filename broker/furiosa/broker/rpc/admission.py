@@ -23,11 +23,13 @@ class Bound:
 CALLS: Final = Bound("calls at once", 128, 16_000)
 _WAITING: Final = Bound("requests for devices at once", 64, 8_192)
 _MEASURING: Final = Bound("measurements of utilization at once", 4, 64)  # each looks at every card
+_INSPECTING: Final = Bound("inspections at once", 4, 64)  # each has a thread that reads sysfs
 _WATCHING: Final = Bound("watches at once", 16, 4_096)
 
 BOUNDS: Final[Mapping[str, Bound]] = {
     "Leases/Acquire": _WAITING,
     "Devices/Utilization": _MEASURING,
+    "Devices/Inspect": _INSPECTING,
     "Devices/Watch": _WATCHING,
     "Devices/WatchProcesses": _WATCHING,
     "Leases/Watch": _WATCHING,

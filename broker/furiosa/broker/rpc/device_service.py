@@ -1,16 +1,20 @@
 """Devices: read the inventory, convert. Needs no session."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from furiosa.broker.changes import Changes
 from furiosa.broker.inventory import Inventory, processes
 from furiosa.broker.lease_book import LeaseBook
 from furiosa.broker.rpc.methods import Call, Method, ServerStream, Unary
 from furiosa.broker.utilization import ReadCounters, measure
+from furiosa.common import card_wire
 from furiosa.common.errors import BadArgument
-from furiosa.common.views import ProcessView
+from furiosa.common.views import CardPart, CardTexts, ProcessView
 from furiosa.common.wire import device_to_wire, process_to_wire, utilization_to_wire
 from furiosa.proto.broker.v1 import devices_pb2 as pb
+
+# Raises: UnknownDevice
+Inspect = Callable[[int, CardPart], Awaitable[CardTexts]]
 
 DEFAULT_WINDOW_MS = 1000
 MAX_WINDOW_MS = 60_000
@@ -18,11 +22,17 @@ MAX_WINDOW_MS = 60_000
 
 class DeviceService:
     def __init__(
-        self, inventory: Inventory, leases: LeaseBook, counters: ReadCounters, changes: Changes
+        self,
+        inventory: Inventory,
+        leases: LeaseBook,
+        counters: ReadCounters,
+        inspect: Inspect,
+        changes: Changes,
     ) -> None:
         self._inventory = inventory
         self._leases = leases
         self._counters = counters
+        self._inspect = inspect
         self._changes = changes
 
     @property
@@ -33,6 +43,7 @@ class DeviceService:
             "Devices/Processes": Unary(pb.ListProcessesRequest, self.processes),
             "Devices/WatchProcesses": ServerStream(pb.WatchProcessesRequest, self.watch_processes),
             "Devices/Utilization": Unary(pb.UtilizationRequest, self.utilization),
+            "Devices/Inspect": Unary(pb.InspectRequest, self.inspect),
         }
 
     async def list(self, request: pb.ListDevicesRequest, call: Call) -> pb.ListDevicesResponse:
@@ -75,3 +86,7 @@ class DeviceService:
             raise BadArgument("window_ms", str(window), f"1..{MAX_WINDOW_MS}")
         rows = await measure(self._leases.leases, self._counters, window / 1000)
         return pb.UtilizationResponse(utilizations=map(utilization_to_wire, rows))
+
+    async def inspect(self, request: pb.InspectRequest, call: Call) -> pb.InspectResponse:
+        npu, part = card_wire.inspection_from_wire(request)
+        return card_wire.texts_to_wire(await self._inspect(npu, part))

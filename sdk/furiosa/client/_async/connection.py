@@ -25,6 +25,8 @@ from furiosa.common.faults import Fault, FaultView
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import (
+    CardPart,
+    CardTexts,
     DeviceView,
     LeaseNotice,
     LeaseOverview,
@@ -108,6 +110,10 @@ class Connection:
     async def utilization(self, window_ms: int = 1000) -> tuple[UtilizationView, ...]:
         """Observed over `window_ms`, 1..60000, which is also how long the call takes."""
         return await self._ask(device_requests.utilization(window_ms))
+
+    async def inspect(self, npu: int, part: CardPart) -> CardTexts:
+        """What the card's files say now, as text. Raises: UnknownDevice."""
+        return await self._ask(device_requests.inspect(npu, part))
 
     async def leases(self) -> tuple[LeaseView, ...]:
         """Those that have not ended, oldest first."""

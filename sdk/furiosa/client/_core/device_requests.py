@@ -2,8 +2,8 @@
 
 from furiosa.client._core.request import ANSWER_SECONDS, Request
 from furiosa.client.snapshot import Snapshot
-from furiosa.common import wire
-from furiosa.common.views import DeviceView, ProcessView, UtilizationView
+from furiosa.common import card_wire, wire
+from furiosa.common.views import CardPart, CardTexts, DeviceView, ProcessView, UtilizationView
 from furiosa.proto.broker.v1 import devices_pb2 as pb
 
 
@@ -48,3 +48,10 @@ def utilization(window_ms: int) -> Request[tuple[UtilizationView, ...]]:
     request = pb.UtilizationRequest(window_ms=window_ms)
     seconds = window_ms / 1000 + ANSWER_SECONDS
     return Request("Devices/Utilization", request, convert, seconds)
+
+
+def inspect(npu: int, part: CardPart) -> Request[CardTexts]:
+    def convert(data: bytes) -> CardTexts:
+        return card_wire.texts_from_wire(pb.InspectResponse.FromString(data))
+
+    return Request("Devices/Inspect", card_wire.inspection_to_wire(npu, part), convert)

@@ -26,6 +26,8 @@ from furiosa.common.faults import Fault, FaultView
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import (
+    CardPart,
+    CardTexts,
     DeviceView,
     LeaseNotice,
     LeaseOverview,
@@ -109,6 +111,10 @@ class Connection:
     def utilization(self, window_ms: int = 1000) -> tuple[UtilizationView, ...]:
         """Observed over `window_ms`, 1..60000, which is also how long the call takes."""
         return self._ask(device_requests.utilization(window_ms))
+
+    def inspect(self, npu: int, part: CardPart) -> CardTexts:
+        """What the card's files say now, as text. Raises: UnknownDevice."""
+        return self._ask(device_requests.inspect(npu, part))
 
     def leases(self) -> tuple[LeaseView, ...]:
         """Those that have not ended, oldest first."""

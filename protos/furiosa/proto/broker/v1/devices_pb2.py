@@ -25,33 +25,47 @@ _sym_db = _symbol_database.Default()
 from furiosa.proto.broker.v1 import types_pb2 as furiosa_dot_proto_dot_broker_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%furiosa/proto/broker/v1/devices.proto\x12\x17\x66uriosa.proto.broker.v1\x1a#furiosa/proto/broker/v1/types.proto\"\x14\n\x12ListDevicesRequest\"Y\n\x13ListDevicesResponse\x12\x30\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x1f.furiosa.proto.broker.v1.Device\x12\x10\n\x08revision\x18\x02 \x01(\x04\"-\n\x13WatchDevicesRequest\x12\x16\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x04\"Z\n\x14WatchDevicesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x30\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x1f.furiosa.proto.broker.v1.Device\"\x16\n\x14ListProcessesRequest\"^\n\x15ListProcessesResponse\x12\x33\n\tprocesses\x18\x01 \x03(\x0b\x32 .furiosa.proto.broker.v1.Process\x12\x10\n\x08revision\x18\x02 \x01(\x04\"/\n\x15WatchProcessesRequest\x12\x16\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x04\"_\n\x16WatchProcessesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x33\n\tprocesses\x18\x02 \x03(\x0b\x32 .furiosa.proto.broker.v1.Process\"\'\n\x12UtilizationRequest\x12\x11\n\twindow_ms\x18\x01 \x01(\r\"Q\n\x13UtilizationResponse\x12:\n\x0cutilizations\x18\x01 \x03(\x0b\x32$.furiosa.proto.broker.v1.Utilization2\x9f\x04\n\x07\x44\x65vices\x12\x61\n\x04List\x12+.furiosa.proto.broker.v1.ListDevicesRequest\x1a,.furiosa.proto.broker.v1.ListDevicesResponse\x12\x66\n\x05Watch\x12,.furiosa.proto.broker.v1.WatchDevicesRequest\x1a-.furiosa.proto.broker.v1.WatchDevicesResponse0\x01\x12j\n\tProcesses\x12-.furiosa.proto.broker.v1.ListProcessesRequest\x1a..furiosa.proto.broker.v1.ListProcessesResponse\x12s\n\x0eWatchProcesses\x12..furiosa.proto.broker.v1.WatchProcessesRequest\x1a/.furiosa.proto.broker.v1.WatchProcessesResponse0\x01\x12h\n\x0bUtilization\x12+.furiosa.proto.broker.v1.UtilizationRequest\x1a,.furiosa.proto.broker.v1.UtilizationResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%furiosa/proto/broker/v1/devices.proto\x12\x17\x66uriosa.proto.broker.v1\x1a#furiosa/proto/broker/v1/types.proto\"N\n\x0eInspectRequest\x12\x0b\n\x03npu\x18\x01 \x01(\r\x12/\n\x04part\x18\x02 \x01(\x0e\x32!.furiosa.proto.broker.v1.CardPart\"\x8d\x02\n\x0fInspectResponse\x12\r\n\x05\x61t_ns\x18\x01 \x01(\x04\x12\x42\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x33.furiosa.proto.broker.v1.InspectResponse.FilesEntry\x12H\n\x08\x66\x61ilures\x18\x03 \x03(\x0b\x32\x36.furiosa.proto.broker.v1.InspectResponse.FailuresEntry\x1a,\n\nFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a/\n\rFailuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x14\n\x12ListDevicesRequest\"Y\n\x13ListDevicesResponse\x12\x30\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x1f.furiosa.proto.broker.v1.Device\x12\x10\n\x08revision\x18\x02 \x01(\x04\"-\n\x13WatchDevicesRequest\x12\x16\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x04\"Z\n\x14WatchDevicesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x30\n\x07\x64\x65vices\x18\x02 \x03(\x0b\x32\x1f.furiosa.proto.broker.v1.Device\"\x16\n\x14ListProcessesRequest\"^\n\x15ListProcessesResponse\x12\x33\n\tprocesses\x18\x01 \x03(\x0b\x32 .furiosa.proto.broker.v1.Process\x12\x10\n\x08revision\x18\x02 \x01(\x04\"/\n\x15WatchProcessesRequest\x12\x16\n\x0e\x61\x66ter_revision\x18\x01 \x01(\x04\"_\n\x16WatchProcessesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x33\n\tprocesses\x18\x02 \x03(\x0b\x32 .furiosa.proto.broker.v1.Process\"\'\n\x12UtilizationRequest\x12\x11\n\twindow_ms\x18\x01 \x01(\r\"Q\n\x13UtilizationResponse\x12:\n\x0cutilizations\x18\x01 \x03(\x0b\x32$.furiosa.proto.broker.v1.Utilization*h\n\x08\x43\x61rdPart\x12\x19\n\x15\x43\x41RD_PART_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43\x41RD_PART_CARD\x10\x01\x12\x15\n\x11\x43\x41RD_PART_SENSORS\x10\x02\x12\x16\n\x12\x43\x41RD_PART_COUNTERS\x10\x03\x32\xfd\x04\n\x07\x44\x65vices\x12\x61\n\x04List\x12+.furiosa.proto.broker.v1.ListDevicesRequest\x1a,.furiosa.proto.broker.v1.ListDevicesResponse\x12\x66\n\x05Watch\x12,.furiosa.proto.broker.v1.WatchDevicesRequest\x1a-.furiosa.proto.broker.v1.WatchDevicesResponse0\x01\x12j\n\tProcesses\x12-.furiosa.proto.broker.v1.ListProcessesRequest\x1a..furiosa.proto.broker.v1.ListProcessesResponse\x12s\n\x0eWatchProcesses\x12..furiosa.proto.broker.v1.WatchProcessesRequest\x1a/.furiosa.proto.broker.v1.WatchProcessesResponse0\x01\x12h\n\x0bUtilization\x12+.furiosa.proto.broker.v1.UtilizationRequest\x1a,.furiosa.proto.broker.v1.UtilizationResponse\x12\\\n\x07Inspect\x12\'.furiosa.proto.broker.v1.InspectRequest\x1a(.furiosa.proto.broker.v1.InspectResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'furiosa.proto.broker.v1.devices_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTDEVICESREQUEST']._serialized_start=103
-  _globals['_LISTDEVICESREQUEST']._serialized_end=123
-  _globals['_LISTDEVICESRESPONSE']._serialized_start=125
-  _globals['_LISTDEVICESRESPONSE']._serialized_end=214
-  _globals['_WATCHDEVICESREQUEST']._serialized_start=216
-  _globals['_WATCHDEVICESREQUEST']._serialized_end=261
-  _globals['_WATCHDEVICESRESPONSE']._serialized_start=263
-  _globals['_WATCHDEVICESRESPONSE']._serialized_end=353
-  _globals['_LISTPROCESSESREQUEST']._serialized_start=355
-  _globals['_LISTPROCESSESREQUEST']._serialized_end=377
-  _globals['_LISTPROCESSESRESPONSE']._serialized_start=379
-  _globals['_LISTPROCESSESRESPONSE']._serialized_end=473
-  _globals['_WATCHPROCESSESREQUEST']._serialized_start=475
-  _globals['_WATCHPROCESSESREQUEST']._serialized_end=522
-  _globals['_WATCHPROCESSESRESPONSE']._serialized_start=524
-  _globals['_WATCHPROCESSESRESPONSE']._serialized_end=619
-  _globals['_UTILIZATIONREQUEST']._serialized_start=621
-  _globals['_UTILIZATIONREQUEST']._serialized_end=660
-  _globals['_UTILIZATIONRESPONSE']._serialized_start=662
-  _globals['_UTILIZATIONRESPONSE']._serialized_end=743
-  _globals['_DEVICES']._serialized_start=746
-  _globals['_DEVICES']._serialized_end=1289
+  _globals['_INSPECTRESPONSE_FILESENTRY']._loaded_options = None
+  _globals['_INSPECTRESPONSE_FILESENTRY']._serialized_options = b'8\001'
+  _globals['_INSPECTRESPONSE_FAILURESENTRY']._loaded_options = None
+  _globals['_INSPECTRESPONSE_FAILURESENTRY']._serialized_options = b'8\001'
+  _globals['_CARDPART']._serialized_start=1097
+  _globals['_CARDPART']._serialized_end=1201
+  _globals['_INSPECTREQUEST']._serialized_start=103
+  _globals['_INSPECTREQUEST']._serialized_end=181
+  _globals['_INSPECTRESPONSE']._serialized_start=184
+  _globals['_INSPECTRESPONSE']._serialized_end=453
+  _globals['_INSPECTRESPONSE_FILESENTRY']._serialized_start=360
+  _globals['_INSPECTRESPONSE_FILESENTRY']._serialized_end=404
+  _globals['_INSPECTRESPONSE_FAILURESENTRY']._serialized_start=406
+  _globals['_INSPECTRESPONSE_FAILURESENTRY']._serialized_end=453
+  _globals['_LISTDEVICESREQUEST']._serialized_start=455
+  _globals['_LISTDEVICESREQUEST']._serialized_end=475
+  _globals['_LISTDEVICESRESPONSE']._serialized_start=477
+  _globals['_LISTDEVICESRESPONSE']._serialized_end=566
+  _globals['_WATCHDEVICESREQUEST']._serialized_start=568
+  _globals['_WATCHDEVICESREQUEST']._serialized_end=613
+  _globals['_WATCHDEVICESRESPONSE']._serialized_start=615
+  _globals['_WATCHDEVICESRESPONSE']._serialized_end=705
+  _globals['_LISTPROCESSESREQUEST']._serialized_start=707
+  _globals['_LISTPROCESSESREQUEST']._serialized_end=729
+  _globals['_LISTPROCESSESRESPONSE']._serialized_start=731
+  _globals['_LISTPROCESSESRESPONSE']._serialized_end=825
+  _globals['_WATCHPROCESSESREQUEST']._serialized_start=827
+  _globals['_WATCHPROCESSESREQUEST']._serialized_end=874
+  _globals['_WATCHPROCESSESRESPONSE']._serialized_start=876
+  _globals['_WATCHPROCESSESRESPONSE']._serialized_end=971
+  _globals['_UTILIZATIONREQUEST']._serialized_start=973
+  _globals['_UTILIZATIONREQUEST']._serialized_end=1012
+  _globals['_UTILIZATIONRESPONSE']._serialized_start=1014
+  _globals['_UTILIZATIONRESPONSE']._serialized_end=1095
+  _globals['_DEVICES']._serialized_start=1204
+  _globals['_DEVICES']._serialized_end=1841
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ import collections.abc
 import furiosa.proto.broker.v1.types_pb2
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import sys
 import typing
@@ -18,6 +19,109 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _CardPart:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CardPartEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_CardPart.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CARD_PART_UNSPECIFIED: _CardPart.ValueType  # 0
+    CARD_PART_CARD: _CardPart.ValueType  # 1
+    """alive, atr_error, fw_version, heartbeat, ne_clk_freq_info, version"""
+    CARD_PART_SENSORS: _CardPart.ValueType  # 2
+    """files of its hwmon folder"""
+    CARD_PART_COUNTERS: _CardPart.ValueType  # 3
+    """perf_regs of each device file, by the name of that"""
+
+class CardPart(_CardPart, metaclass=_CardPartEnumTypeWrapper): ...
+
+CARD_PART_UNSPECIFIED: CardPart.ValueType  # 0
+CARD_PART_CARD: CardPart.ValueType  # 1
+"""alive, atr_error, fw_version, heartbeat, ne_clk_freq_info, version"""
+CARD_PART_SENSORS: CardPart.ValueType  # 2
+"""files of its hwmon folder"""
+CARD_PART_COUNTERS: CardPart.ValueType  # 3
+"""perf_regs of each device file, by the name of that"""
+Global___CardPart: typing_extensions.TypeAlias = CardPart
+
+@typing.final
+class InspectRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NPU_FIELD_NUMBER: builtins.int
+    PART_FIELD_NUMBER: builtins.int
+    npu: builtins.int
+    part: Global___CardPart.ValueType
+    def __init__(
+        self,
+        *,
+        npu: builtins.int = ...,
+        part: Global___CardPart.ValueType = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["npu", b"npu", "part", b"part"]) -> None: ...
+
+Global___InspectRequest: typing_extensions.TypeAlias = InspectRequest
+
+@typing.final
+class InspectResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class FilesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class FailuresEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    AT_NS_FIELD_NUMBER: builtins.int
+    FILES_FIELD_NUMBER: builtins.int
+    FAILURES_FIELD_NUMBER: builtins.int
+    at_ns: builtins.int
+    """monotonic clock of the broker's machine"""
+    @property
+    def files(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """by name, without blanks around them"""
+
+    @property
+    def failures(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """why the others cannot be read, by name"""
+
+    def __init__(
+        self,
+        *,
+        at_ns: builtins.int = ...,
+        files: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        failures: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["at_ns", b"at_ns", "failures", b"failures", "files", b"files"]) -> None: ...
+
+Global___InspectResponse: typing_extensions.TypeAlias = InspectResponse
 
 @typing.final
 class ListDevicesRequest(google.protobuf.message.Message):

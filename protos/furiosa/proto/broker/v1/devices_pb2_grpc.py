@@ -60,6 +60,11 @@ class DevicesStub(object):
                 request_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.UtilizationRequest.SerializeToString,
                 response_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.UtilizationResponse.FromString,
                 _registered_method=True)
+        self.Inspect = channel.unary_unary(
+                '/furiosa.proto.broker.v1.Devices/Inspect',
+                request_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.InspectRequest.SerializeToString,
+                response_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.InspectResponse.FromString,
+                _registered_method=True)
 
 
 class DevicesServicer(object):
@@ -102,6 +107,13 @@ class DevicesServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Inspect(self, request, context):
+        """What a card's files in sysfs say now, as text. A card that is not there is UnknownDevice.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DevicesServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +141,11 @@ def add_DevicesServicer_to_server(servicer, server):
                     servicer.Utilization,
                     request_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.UtilizationRequest.FromString,
                     response_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.UtilizationResponse.SerializeToString,
+            ),
+            'Inspect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Inspect,
+                    request_deserializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.InspectRequest.FromString,
+                    response_serializer=furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.InspectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -267,6 +284,33 @@ class Devices(object):
             '/furiosa.proto.broker.v1.Devices/Utilization',
             furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.UtilizationRequest.SerializeToString,
             furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.UtilizationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Inspect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/furiosa.proto.broker.v1.Devices/Inspect',
+            furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.InspectRequest.SerializeToString,
+            furiosa_dot_proto_dot_broker_dot_v1_dot_devices__pb2.InspectResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -105,7 +105,23 @@ _DevicesUtilizationType = typing_extensions.TypeVar(
     ],
 )
 
-class DevicesStub(typing.Generic[_DevicesListType, _DevicesWatchType, _DevicesProcessesType, _DevicesWatchProcessesType, _DevicesUtilizationType]):
+_DevicesInspectType = typing_extensions.TypeVar(
+    '_DevicesInspectType',
+    grpc.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.devices_pb2.InspectRequest,
+        furiosa.proto.broker.v1.devices_pb2.InspectResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.devices_pb2.InspectRequest,
+        furiosa.proto.broker.v1.devices_pb2.InspectResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.devices_pb2.InspectRequest,
+        furiosa.proto.broker.v1.devices_pb2.InspectResponse,
+    ],
+)
+
+class DevicesStub(typing.Generic[_DevicesListType, _DevicesWatchType, _DevicesProcessesType, _DevicesWatchProcessesType, _DevicesUtilizationType, _DevicesInspectType]):
     """What is there and who uses it. Read-only: needs no session."""
 
     @typing.overload
@@ -129,6 +145,10 @@ class DevicesStub(typing.Generic[_DevicesListType, _DevicesWatchType, _DevicesPr
         grpc.UnaryUnaryMultiCallable[
             furiosa.proto.broker.v1.devices_pb2.UtilizationRequest,
             furiosa.proto.broker.v1.devices_pb2.UtilizationResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            furiosa.proto.broker.v1.devices_pb2.InspectRequest,
+            furiosa.proto.broker.v1.devices_pb2.InspectResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -154,6 +174,10 @@ class DevicesStub(typing.Generic[_DevicesListType, _DevicesWatchType, _DevicesPr
             furiosa.proto.broker.v1.devices_pb2.UtilizationRequest,
             furiosa.proto.broker.v1.devices_pb2.UtilizationResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            furiosa.proto.broker.v1.devices_pb2.InspectRequest,
+            furiosa.proto.broker.v1.devices_pb2.InspectResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     List: _DevicesListType
@@ -172,6 +196,9 @@ class DevicesStub(typing.Generic[_DevicesListType, _DevicesWatchType, _DevicesPr
 
     Utilization: _DevicesUtilizationType
     """Use of each leased device file over a window that starts now."""
+
+    Inspect: _DevicesInspectType
+    """What a card's files in sysfs say now, as text. A card that is not there is UnknownDevice."""
 
 DevicesAsyncStub: typing_extensions.TypeAlias = DevicesStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -193,6 +220,10 @@ DevicesAsyncStub: typing_extensions.TypeAlias = DevicesStub[
     grpc.aio.UnaryUnaryMultiCallable[
         furiosa.proto.broker.v1.devices_pb2.UtilizationRequest,
         furiosa.proto.broker.v1.devices_pb2.UtilizationResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        furiosa.proto.broker.v1.devices_pb2.InspectRequest,
+        furiosa.proto.broker.v1.devices_pb2.InspectResponse,
     ],
 ]
 
@@ -240,5 +271,13 @@ class DevicesServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[furiosa.proto.broker.v1.devices_pb2.UtilizationResponse, collections.abc.Awaitable[furiosa.proto.broker.v1.devices_pb2.UtilizationResponse]]:
         """Use of each leased device file over a window that starts now."""
+
+    @abc.abstractmethod
+    def Inspect(
+        self,
+        request: furiosa.proto.broker.v1.devices_pb2.InspectRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[furiosa.proto.broker.v1.devices_pb2.InspectResponse, collections.abc.Awaitable[furiosa.proto.broker.v1.devices_pb2.InspectResponse]]:
+        """What a card's files in sysfs say now, as text. A card that is not there is UnknownDevice."""
 
 def add_DevicesServicer_to_server(servicer: DevicesServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from furiosa.broker.devices import tree
-from furiosa.broker.devices.tree import DeviceFault
 from furiosa.common.errors import BadDeviceFile
 from furiosa.common.names import MAX_CARD, DeviceFile
 from furiosa.common.views import Architecture, Origin
+from furiosa.sysfs import tree, values
+from furiosa.sysfs.tree import DeviceFault
 
 _log = logging.getLogger(__name__)
 
@@ -132,13 +132,7 @@ def survey(
 
 def read_alive(root: Path, index: int) -> bool:
     """Raises: OSError; DeviceFault for anything but 0 and 1."""
-    path = tree.management(root, index) / "alive"
-    text = tree.read_text(path)
-    if text not in ("0", "1"):
-        raise DeviceFault(
-            f"Unexpected value: Bad alive value: {text[:64]} (only 0 or 1 expected) ({path})"
-        )
-    return text == "1"
+    return tree.parsed(tree.management(root, index) / "alive", values.alive)
 
 
 def _card(

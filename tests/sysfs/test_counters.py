@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from furiosa.broker.devices.counters import (
+from furiosa.sysfs.counters import (
     BadCounters,
     CounterReading,
     Utilisation,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from furiosa.broker.devices import Card, discover, hwmon, survey
-from furiosa.broker.devices.tree import MARKER, MAX_FILE_BYTES
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Architecture, Origin
+from furiosa.sysfs import Card, discover, hwmon, survey
+from furiosa.sysfs.tree import MARKER, MAX_FILE_BYTES
 from support.devtrees import copied, is_file, recorded
 
 FOLDER = "sys/class/npu_mgmt/npu1_mgmt"

@@ -56,8 +56,8 @@ class Utilisation:
     io: float  # of the time in use
 
 
-def utilisation(a: CounterReading, b: CounterReading) -> Utilisation:
-    """Use between two readings of one device file, in either order."""
+def increase(a: CounterReading, b: CounterReading) -> CounterReading:
+    """What was counted between two readings of one device file, in either order, up to the newer one."""
     older, newer = sorted((a, b), key=lambda reading: (reading.at_ns, reading.cycle))
     cycle = newer.cycle - older.cycle
     task = (newer.task - older.task) % _WORD
@@ -66,8 +66,13 @@ def utilisation(a: CounterReading, b: CounterReading) -> Utilisation:
         # too slow or backwards: the card started anew in between and its counters began at 0
         cycle, task, tensor = newer.cycle, newer.task, newer.tensor
     task = min(task, cycle)
-    tensor = min(tensor, task)
-    if task == 0:
+    return CounterReading(newer.at_ns, cycle, task, min(tensor, task))
+
+
+def utilisation(a: CounterReading, b: CounterReading) -> Utilisation:
+    """Use between two readings of one device file, in either order."""
+    counted = increase(a, b)
+    if counted.task == 0:
         return Utilisation(0.0, 0.0, 0.0)
-    computation = tensor / task
-    return Utilisation(task / cycle, computation, 1.0 - computation)
+    computation = counted.tensor / counted.task
+    return Utilisation(counted.task / counted.cycle, computation, 1.0 - computation)

@@ -5,10 +5,13 @@ Source: devices reference 3 (dev), 7 (sysfs), 8 (performance counters), 9 (hwmon
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from furiosa.common.names import DeviceFile
+
+_T = TypeVar("_T")
 
 # A tree that holds this file was written by the virtual platform: its device files are plain files.
 MARKER: Final = "furiosa-platform.json"
@@ -87,6 +90,15 @@ def read_line(path: Path) -> str:
     if not text or not text.isprintable():
         raise unrecognized(path, text)
     return text
+
+
+def parsed(path: Path, parse: Callable[[str], _T]) -> _T:
+    """A value of any form. Raises: as `read_text`; DeviceFault of `parse`, with the path."""
+    text = read_text(path)
+    try:
+        return parse(text)
+    except DeviceFault as fault:
+        raise DeviceFault(f"{fault} ({path})") from None
 
 
 def unrecognized(path: Path, value: str | bytes) -> DeviceFault:

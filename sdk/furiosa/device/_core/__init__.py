@@ -1,0 +1,1 @@
+"""Values of furiosa.device and the rules of finding devices: nothing here asks anybody."""
