@@ -155,6 +155,7 @@ class FakeNpu:
             self.notices.clear()
             self.programs.clear()
             self.dead = self.ended = None
+            self.numbers = iter(range(1, 1 << 30))
 
     def restart(self) -> None:
         self.die()

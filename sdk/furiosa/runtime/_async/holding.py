@@ -261,6 +261,7 @@ class Holding:
     def _lose(self, tenure: Tenure, cause: broker.FuriosaError) -> None:
         if tenure is not self._tenure or not self._link.held:
             return  # no news
+        cause.with_traceback(None)  # it is kept, and so would be what its frames hold
         if tenure.pid != os.getpid() or self._link.handle(Cut(cause)) is LinkPhase.ENDED:
             self._end(cause)
             return
@@ -272,6 +273,7 @@ class Holding:
     def _end(self, cause: broker.FuriosaError) -> None:
         if self._link.phase is LinkPhase.CLOSED:
             return
+        cause.with_traceback(None)  # likewise
         self._link.handle(Ended(cause))
         for model in self._admitted():
             model.end(cause)
