@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 import threading
 from typing import Any
 
@@ -408,6 +409,24 @@ def test_a_blocking_call_waits_and_close_by_another_thread_ends_it(npu: FakeNpu)
     for thread in threads:
         thread.join()
     assert len(raised) == 4
+
+
+def test_ctrl_c_ends_the_wait(npu: FakeNpu) -> None:
+    with sync.create_runner(ENF) as runner:
+        npu.die()
+
+        def interrupt() -> None:
+            while not runner._loaded._holding._claim._naps:
+                threading.Event().wait(0)
+            signal.raise_signal(signal.SIGINT)
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(ones())
+        thread.join()
+        npu.come_back()
+        assert np.array_equal(runner.run(ones())[0], ones(2))
 
 
 # --- queues
