@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import signal
 import threading
 from typing import Any
@@ -426,6 +427,26 @@ def test_ctrl_c_ends_the_wait(npu: FakeNpu) -> None:
             runner.run(ones())
         thread.join()
         npu.come_back()
+        assert np.array_equal(runner.run(ones())[0], ones(2))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.parametrize("heard", [False, True], ids=["by the child", "by the parent"])
+def test_a_forked_child_leaves_the_lease_to_its_parent(npu: FakeNpu, heard: bool) -> None:
+    with sync.create_runner(ENF) as runner:
+        npu.restart()
+        if heard:
+            runner._loaded._holding.listen()
+        hung_up = npu.hung_up
+        child = os.fork()
+        if child == 0:
+            try:
+                runner.run(ones())
+            except SessionTerminated:
+                os._exit(7 if (npu.reopened, npu.hung_up) == (0, hung_up) else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         assert np.array_equal(runner.run(ones())[0], ones(2))
 
 
