@@ -450,6 +450,39 @@ def test_a_forked_child_leaves_the_lease_to_its_parent(npu: FakeNpu, heard: bool
         assert np.array_equal(runner.run(ones())[0], ones(2))
 
 
+def test_many_threads_over_many_restarts(npu: FakeNpu) -> None:
+    over = threading.Event()
+    wrong: list[object] = []
+    done = [0] * 6
+
+    def run(runner: sync.Runner, number: int) -> None:
+        while not over.is_set():
+            try:
+                (output,) = runner.run(ones(number))
+                if not np.array_equal(output, ones(2 * number)):
+                    wrong.append(output)
+                done[number] += 1
+            except FuriosaRuntimeError as error:
+                if type(error) is not FuriosaRuntimeError:
+                    wrong.append(error)
+
+    with sync.Runtime() as runtime:
+        runners = [runtime.create_runner(ENF) for _ in range(2)]
+        threads = [threading.Thread(target=run, args=(runners[n % 2], n)) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        for _ in range(30):
+            before = list(done)
+            while any(now == then for now, then in zip(done, before, strict=True)):
+                threading.Event().wait(0.001)
+            npu.restart()
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert 0 < len(npu.resumed) <= 30
+
+
 # --- queues
 
 

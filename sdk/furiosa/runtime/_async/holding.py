@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 _WITHOUT: Final = {LinkPhase.CUT: LeaseState.DETACHED, LinkPhase.ENDED: LeaseState.ENDED}
 
 GIVE_BACK_SECONDS: Final = 10.0  # how long giving back may hold up a cancelled task
+LOOK_SECONDS: Final = 1.0  # a Ctrl-C may keep whoever resumes the lease from telling the others
 
 
 class Holding:
@@ -95,7 +96,7 @@ class Holding:
                 if leads:
                     await self._take(check)
                 else:
-                    await self._claim.nap(lambda: check() or not self._is_taken())
+                    await self._claim.nap(lambda: check() or not self._is_taken(), LOOK_SECONDS)
             finally:
                 if leads:
                     self._taker = None
