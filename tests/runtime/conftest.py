@@ -33,3 +33,10 @@ def npu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNpu]:
 @pytest.fixture(params=["async", "sync"])
 def twin(request: pytest.FixtureRequest) -> Twin:
     return AsyncTwin() if request.param == "async" else SyncTwin()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is not there is given up at once."""
+    for module in (furiosa.runtime._async.claim, furiosa.runtime._sync.claim):
+        monkeypatch.setattr(module, "RESUME_SECONDS", 0.0)

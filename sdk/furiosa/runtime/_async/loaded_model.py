@@ -23,7 +23,7 @@ from furiosa.runtime._core.places import Layout
 from furiosa.runtime._core.recording import Timed
 from furiosa.runtime._core.session import Closed, Ended, Loaded, Lost, Phase, Session, terminated
 from furiosa.runtime._core.stats import Stats, Tally
-from furiosa.runtime._core.translate import lost, translate
+from furiosa.runtime._core.translate import interruption, lost, translate
 from furiosa.runtime._core.validate import Inputs, Outputs
 from furiosa.runtime._deployment import Deployment, Port
 
@@ -217,7 +217,7 @@ class LoadedModel:
                     try:
                         return deployment, deployment.runs.enter(loan and loan[0]), loan
                     except BaseException:
-                        signals = self._lose(deployment, _interruption())
+                        signals = self._lose(deployment, interruption())
                         _set(signals)
                         raise
                 self._session.check()
@@ -293,7 +293,7 @@ class LoadedModel:
     def _interrupted(self, deployment: Deployment[io.Watch]) -> None:
         """A Ctrl-C at the wrong moment: between a record and its ring, say, which shifts all later ones."""
         with self._lock:
-            signals = self._lose(deployment, _interruption())
+            signals = self._lose(deployment, interruption())
         _set(signals)
 
     def _lose(
@@ -349,8 +349,9 @@ class LoadedModel:
         layout = Layout(program.inputs, program.outputs, self._workers)
         queue_ids: list[int] = []
         ports: list[Port] = []
-        with ExitStack() as opened:
-            try:
+        adopted = False
+        try:
+            with ExitStack() as opened:
                 for file in tenure.lease.device_files:
                     queue_id, descriptors = await tenure.open_queue(file, layout.geometry)
                     queue_ids.append(queue_id)
@@ -360,14 +361,14 @@ class LoadedModel:
                 deployment = Deployment(program.id, layout, ports, tenure, self._tally)
                 opened.callback(deployment.close)
                 self._describe(program)
-                if self._adopt(deployment):
+                adopted = self._adopt(deployment)
+                if adopted:
                     opened.pop_all()
-                    return True
-            except BaseException:
-                await _forget(tenure, program, queue_ids)
-                raise
-        await _forget(tenure, program, queue_ids)
-        return False
+        finally:
+            if not adopted:
+                with io.uninterrupted(GIVE_BACK_SECONDS):
+                    await tenure.forget(program.id, queue_ids)
+        return adopted
 
     def _adopt(self, deployment: Deployment[io.Watch]) -> bool:
         """Make it the current one, unless it is lost already. Raises: when closed or ended."""
@@ -389,17 +390,8 @@ class LoadedModel:
         self.outputs = Outputs(program.outputs)
 
 
-async def _forget(tenure: Tenure, program: ProgramView, queue_ids: Sequence[int]) -> None:
-    with io.uninterrupted(GIVE_BACK_SECONDS):
-        await tenure.forget(program.id, queue_ids)
-
-
 def _nothing() -> None:
     pass
-
-
-def _interruption() -> FuriosaRuntimeError:
-    return FuriosaRuntimeError("a call was interrupted while it used the queue of the device")
 
 
 def _set(signals: Sequence[Signal]) -> None:

@@ -40,6 +40,10 @@ def lost(loss: broker.FuriosaError) -> FuriosaRuntimeError:
     return ours
 
 
+def interruption() -> FuriosaRuntimeError:
+    return FuriosaRuntimeError("a call was interrupted while it used the queue of the device")
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     try:
