@@ -29,6 +29,21 @@ def translate(error: broker.FuriosaError) -> FuriosaRuntimeError:
     return ours
 
 
+def lost(loss: broker.FuriosaError) -> FuriosaRuntimeError:
+    """What to raise for inferences that were in flight when the program was lost."""
+    if isinstance(loss, broker.WorkerDied):
+        return translate(loss)
+    ours = FuriosaRuntimeError(
+        f"the broker went away, and it is not known whether this inference was run: {loss}"
+    )
+    ours.__cause__ = loss
+    return ours
+
+
+def interruption() -> FuriosaRuntimeError:
+    return FuriosaRuntimeError("a call was interrupted while it used the queue of the device")
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     try:
