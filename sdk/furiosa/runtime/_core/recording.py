@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Read by each call of a runner, and empty nearly always; replaced as a whole, under `_changing`.
 active: tuple["Recording", ...] = ()
+# Where everything goes that this process records; profilers record nothing meanwhile.
+whole_process: str | None = None
 _changing = threading.Lock()
 # the span that `record` has open around the calls of this thread or task
 around: "ContextVar[Place | None]" = ContextVar("around", default=None)
