@@ -1,5 +1,6 @@
 """What is told of a compilation, and where."""
 
+import errno
 import logging
 import os
 import re
@@ -156,15 +157,26 @@ def test_hints_are_printed_when_asked_for(
     ]
 
 
+@pytest.mark.parametrize("columns", [None, 70])
 def test_who_is_refused_gets_what_a_report_needs(
-    npu: FakeNpu, logs: Path, capsys: pytest.CaptureFixture[str]
+    npu: FakeNpu,
+    logs: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int | None,
 ) -> None:
+    def terminal_size(descriptor: int) -> os.terminal_size:
+        if columns is None:
+            raise OSError(errno.ENOTTY, "no terminal")
+        return os.terminal_size((columns, 24))
+
+    monkeypatch.setattr(os, "get_terminal_size", terminal_size)
     text = r"fail to compile a given model to NPU binary \(native error code: 14\)"
     with pytest.raises(errors.CompilationFailed, match=text) as caught:
         session.create(b"onnx")
     assert "cannot compile model of 4 bytes" in caught.value.__notes__[0]
     lines = capsys.readouterr().err.splitlines()
-    rule = "=" * 100
+    rule = "=" * (columns or 100)
     assert lines[:3] == [rule, "Information Dump", rule]
     assert lines[-1] == rule
     assert [line.split(":")[0] for line in lines[3:6]] == [
@@ -176,3 +188,12 @@ def test_who_is_refused_gets_what_a_report_needs(
     assert str(log) in lines[-2]
     with pytest.raises(errors.InvalidCompilerConfig, match=r"\(native error code: 30\)"):
         session.create(b"onnx", compiler_config={"no_such": 1})
+
+
+def test_a_program_without_stderr_hears_of_its_error(
+    npu: FakeNpu, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    with pytest.raises(errors.CompilationFailed):
+        session.create(b"onnx")
+    assert capsys.readouterr().out == ""

@@ -112,3 +112,10 @@ def test_zeros_and_random_numbers_for_a_description() -> None:
         assert (drawn.shape, drawn.dtype) == (desc.shape, dtype.numpy)
         assert len(np.unique(drawn)) > 1
     assert tensor.rand(TensorDesc("x", (4000,), DataType.UINT8)).max() == 255
+
+
+def test_the_older_places_of_current_types() -> None:
+    import furiosa.runtime
+
+    for name in ("Axis", "DataType", "TensorDesc"):
+        assert getattr(tensor, name) is getattr(furiosa.runtime, name)

@@ -270,7 +270,8 @@ class _Hints:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - the legacy API talks
+    if sys.stderr is not None:  # a daemon may have none
+        print(text, file=sys.stderr)  # noqa: T201 - the legacy API talks
 
 
 def _milliseconds(timeout: int) -> int:

@@ -1,20 +1,20 @@
 """What somebody who reports a failed compilation should attach. Source: runtime reference 8."""
 
+import os
 import platform
-import shutil
-import sys
+from typing import Final
 
 from furiosa.runtime._core.errors import CompilationFailed
 from furiosa.runtime._version import full_version
 
-_NO_TERMINAL = (100, 24)
+_STDERR: Final = 2
+_COLUMNS: Final = 100  # where it is no terminal
 
 
 def information_dump(failure: CompilationFailed) -> str:
     from furiosa.tools.compiler.version import version_string
 
-    columns = shutil.get_terminal_size(_NO_TERMINAL).columns if sys.stderr.isatty() else 100
-    rule = "=" * columns
+    rule = "=" * _columns()
     lines = [
         rule,
         "Information Dump",
@@ -28,3 +28,10 @@ def information_dump(failure: CompilationFailed) -> str:
     if failure.log is not None:
         lines.append(f"The compiler's log is {failure.log}; send it along when you report this.")
     return "\n".join([*lines, rule])
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(_STDERR).columns
+    except OSError:
+        return _COLUMNS
