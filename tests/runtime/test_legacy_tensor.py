@@ -68,13 +68,31 @@ def test_a_copy_of_strided_data_is_contiguous() -> None:
 def test_equal_content_is_equal() -> None:
     one, other = made(1)[0], made(2)[0]
     assert one == made(1)[0]
+    assert not one != made(1)[0]  # noqa: SIM202 - another method
     assert one != other
+    assert not one == other  # noqa: SIM201 - another method
     assert made(1, 2) == made(1, 2)
     assert made(1, 2) != made(2, 1)
-    assert (one == made(1)[0]).all()  # as a program would that compares arrays
-    np.testing.assert_array_equal(one == np.ones((2, 3)), np.ones((2, 3), bool))
-    assert (one != np.ones((2, 3))).sum() == 0
-    assert one != one.astype(np.float64)
+
+
+def test_content_of_another_type_or_shape_is_not_equal() -> None:
+    one = made(1)[0]
+    for other in (one.astype(np.float64), one[:1], one[:, :2], one.reshape(6)):
+        assert one != other
+        assert not one == other  # noqa: SIM201 - another method
+    assert one != "text"
+    assert one == one.view()
+
+
+def test_a_comparison_is_one_of_arrays_to_who_looks_at_elements() -> None:
+    tensor = made(1)[0]
+    tensor[0, 0] = 3
+    assert (tensor == made(1)[0]).sum() == 5
+    assert (tensor != made(1)[0]).sum() == 1
+    np.testing.assert_array_equal(
+        tensor == tensor.max(axis=1, keepdims=True), [[1, 0, 0], [1, 1, 1]]
+    )
+    np.testing.assert_array_equal(tensor[tensor == 3], [3])
 
 
 def test_a_tensor_works_as_an_array_does() -> None:

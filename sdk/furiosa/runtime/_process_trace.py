@@ -65,9 +65,8 @@ class ProcessTrace:
             self._file.close()  # the parent's lock stays
             self._file = None
         recording.whole_process = f"{self._wanted}.{os.getpid()}"
-        self._recording.end()
         self._recording = Recording()
-        self._recording.begin()
+        self._recording.begin_in_child()
 
 
 def _claimed(path: str) -> TextIO | None:

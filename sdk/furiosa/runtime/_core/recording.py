@@ -53,6 +53,12 @@ class Recording:
         with _changing:
             active = (*active, self)
 
+    def begin_in_child(self) -> None:
+        """As the only one of a process just forked, in which a lock may be held for ever."""
+        global active, _changing
+        _changing = threading.Lock()
+        active = (self,)
+
     def end(self) -> None:
         """What is under way now is not recorded any more."""
         global active

@@ -25,12 +25,10 @@ def positional_too(function: Callable[_P, _T]) -> Callable[_P, _T]:
     @functools.wraps(function)
     def called(*args: _P.args, **options: _P.kwargs) -> _T:
         if len(args) > required:
-            bound = anyhow.bind(*args, **options)
             what = f"an optional argument of {function.__name__}() by position"
+            bound = anyhow.bind(*args, **options)
             warn_of_use(what, "its name")
-            args, options = bound.args[:required], bound.arguments  # type: ignore[assignment]
-            for name in list(options)[:required]:
-                del options[name]
+            return function(**bound.arguments)  # type: ignore[call-arg]  # all by name
         return function(*args, **options)
 
     return called

@@ -14,8 +14,26 @@ from furiosa.runtime._legacy.translate import mismatch
 Array = npt.NDArray[Any]
 
 
+class _Equal(np.ndarray[Any, np.dtype[Any]]):
+    """Element by element, as of arrays. As a condition: whether the tensors are equal, all in all."""
+
+    of_one_kind = True
+
+    def __bool__(self) -> bool:
+        return self.of_one_kind and bool(np.all(np.asarray(self)))
+
+
+class _Unequal(np.ndarray[Any, np.dtype[Any]]):
+    """The contrary."""
+
+    of_one_kind = True
+
+    def __bool__(self) -> bool:
+        return not self.of_one_kind or bool(np.any(np.asarray(self)))
+
+
 class Tensor(np.ndarray[Any, np.dtype[Any]]):
-    """An array. Two of them with the same type, shape and content are equal, as a whole."""
+    """An array, but that `if one == other` asks whether type, shape and content are the same."""
 
     @property
     def numpy_dtype(self) -> type[np.generic]:
@@ -39,12 +57,20 @@ class Tensor(np.ndarray[Any, np.dtype[Any]]):
         return np.array(self, order="C", subok=False)
 
     def __eq__(self, other: object) -> Any:
-        if not isinstance(other, Tensor):
-            return super().__eq__(other)
-        return np.bool_(self.dtype == other.dtype and np.array_equal(self, other))
+        return self._compared(other, np.equal, _Equal)
 
     def __ne__(self, other: object) -> Any:
-        return ~(self == other) if isinstance(other, Tensor) else super().__ne__(other)
+        return self._compared(other, np.not_equal, _Unequal)
+
+    def _compared(self, other: object, compare: np.ufunc, kind: type[_Equal | _Unequal]) -> Any:
+        right = np.asarray(other)
+        try:
+            compared = np.asarray(compare(np.asarray(self), right)).view(kind)
+        except (TypeError, ValueError):  # types or shapes of which neither fits the other
+            return compare(0, 1)
+        if isinstance(other, np.ndarray):
+            compared.of_one_kind = (self.shape, self.dtype) == (right.shape, right.dtype)
+        return compared
 
     __hash__ = None  # as of any array
 
