@@ -25,7 +25,7 @@ run: $(READY) ## quantise, compile and run a real model on a leased virtual NPU
 	@$(BIN)/python examples/quickstart.py
 
 test: $(READY) ## run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(READY) docs ## lint, types, import contracts, freshness of generated files, docs
 	$(BIN)/ruff format --check .

@@ -13,6 +13,7 @@ from benchmarks import (
     inference,
     reclaim,
     report,
+    sdk,
     size,
     waiting,
 )
@@ -31,6 +32,7 @@ AREAS: tuple[tuple[str, Callable[[Effort], Iterator[Found]]], ...] = (
     ("acquire.waiting", waiting.figures),
     ("acquire.flood", flood.figures),
     ("inference", inference.figures),
+    ("sdk", sdk.figures),
     ("compiler", compiler.figures),
 )
 

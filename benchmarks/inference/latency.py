@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from benchmarks.efforts import Effort
 from benchmarks.figures import Found, in_turn
-from benchmarks.inference import floor, peers, setting, turns
+from benchmarks.inference import peers, setting, turns
 from benchmarks.inference.setting import OTHER_CPUS, PE, PE_CPU
 from furiosa.runtime import Runner as AsyncRunner
 from furiosa.runtime import create_runner as create_async_runner
@@ -30,7 +30,6 @@ def _sync(name: str, effort: Effort) -> Iterator[Found]:
     (image,) = setting.inputs(program)
     with (
         create_runner(program, device=PE) as runner,
-        floor.serving(program, image, PE_CPU) as bare,
         setting.on(PE_CPU),
     ):
         session = peers.onnxruntime_session(setting.network(name))
@@ -39,18 +38,9 @@ def _sync(name: str, effort: Effort) -> Iterator[Found]:
             turns.blocking(peers.onnxruntime_run(session, image), PE_CPU),
             turns.blocking(peers.onnxruntime_bound(session, image), PE_CPU),
             turns.blocking(lambda: runner.run([image]), OTHER_CPUS),
-            turns.blocking(bare, PE_CPU),
         ]
         taken = turns.take(sides, effort)
     yield from _compared(f"sync.{name}", taken)
-    yield in_turn(
-        f"inference.sync.{name}.floor",
-        taken.sides[0],
-        taken.sides[4],
-        unit="us",
-        against="the engine behind a bare queue pair, without a broker or any check",
-        conditions=f"client and PE on one CPU; {taken.conditions}",
-    )
     if name == SMALLEST:
         yield _added(f"sync.{name}", taken, ADDED_US["sync"])
 
@@ -78,7 +68,7 @@ def _asyncio(name: str, effort: Effort) -> Iterator[Found]:
 
 
 def _compared(name: str, taken: turns.Turns) -> Iterator[Found]:
-    ours, theirs, bound, elsewhere = taken.sides[:4]
+    ours, theirs, bound, elsewhere = taken.sides
     also = f"{taken.conditions}; with IOBinding it took {statistics.median(bound):,.1f} us"
     yield in_turn(
         f"inference.{name}",

@@ -17,6 +17,7 @@ from furiosa.broker.deathwatch import WORDS_PER_THREAD, DeathWatch
 from furiosa.broker.owners import Owner, identify
 from furiosa.common.channel import send
 from support.mortal_client import MortalClient, mortal_client
+from support.queues import open_descriptors
 
 needs_futex = pytest.mark.skipif(
     not futex.is_supported(),
@@ -83,12 +84,12 @@ class Watch:
 
 @pytest.fixture
 async def watch() -> AsyncIterator[Watch]:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     watch = Watch()
     await watch.deaths.start()
     yield watch
     await watch.close()
-    assert len(os.listdir("/proc/self/fd")) == before, "descriptors were left open"
+    assert open_descriptors() == before, "descriptors were left open"
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from furiosa.broker.handover import (
 )
 from furiosa.broker.saved import BrokerState, SavedFrame, SavedSession
 from furiosa.broker.systemd import Notifier
+from support.queues import open_descriptors
 
 LEFT, LATER = "s7", "s8"
 STATE = BrokerState(
@@ -157,12 +158,12 @@ def test_a_connection_outlives_the_program_that_took_it() -> None:
 def test_an_exec_that_fails_leaves_everything_as_it_was(pipes: dict[str, int]) -> None:
     os.set_inheritable(pipes["grpc"], True)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with pytest.raises(FileNotFoundError):
         exec_with(collect(pipes, STATE), "/nowhere/furiosa-brokerd", ["furiosa-brokerd"], {})
     assert [name for name in NAMES if os.get_inheritable(pipes[name])] == ["grpc"]
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 def test_what_was_left_to_another_process_is_not_taken() -> None:

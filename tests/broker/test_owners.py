@@ -15,6 +15,7 @@ from furiosa.broker import owners
 from furiosa.broker.deathwatch import CHECKS
 from furiosa.broker.owners import Owner, Unidentified, identify
 from support.mortal_client import MortalClient, mortal_client
+from support.queues import open_descriptors
 
 
 @pytest.fixture
@@ -168,11 +169,11 @@ def test_zombie_is_refused(client: MortalClient, sock: socket.socket) -> None:
 def test_refusals_leave_no_descriptor(client: MortalClient, sock: socket.socket) -> None:
     client.kill()
     client.process.wait()
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     for _ in range(3):
         with pytest.raises(Unidentified):
             identify(sock)
-    assert os.listdir("/proc/self/fd") == before
+    assert open_descriptors() == before
 
 
 class SocketFromAnotherNamespace(socket.socket):

@@ -17,6 +17,7 @@ import pytest
 
 from furiosa.broker import relay as relay_module
 from furiosa.broker.relay import Relay, aside, drain_into, listen_over, move_over
+from support.queues import open_descriptors
 from support.waiting import until
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
@@ -63,10 +64,6 @@ async def closed(writer: asyncio.StreamWriter) -> None:
     writer.close()
     with contextlib.suppress(ConnectionError):
         await writer.wait_closed()
-
-
-def descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
 
 
 async def test_bytes_pass_both_ways_and_the_end_of_one_way_leaves_the_other(folder: Path) -> None:
@@ -125,7 +122,7 @@ async def test_a_target_that_does_not_read_stops_the_reading_from_the_client(fol
 
 async def test_a_client_that_resets_takes_nobody_along(folder: Path) -> None:
     async with serving(folder / "t", echo), relaying(folder) as path:
-        before = descriptors()
+        before = open_descriptors()
         reader, writer = await asyncio.open_unix_connection(path)
         for _ in range(50):
             with socket.socket(socket.AF_UNIX) as client:
@@ -134,7 +131,7 @@ async def test_a_client_that_resets_takes_nobody_along(folder: Path) -> None:
         writer.write(b"still here")
         assert await reader.readexactly(10) == b"still here"
         await closed(writer)
-        await until(lambda: len(descriptors()) <= len(before))
+        await until(lambda: len(open_descriptors()) <= len(before))
 
 
 async def test_without_a_target_the_client_is_hung_up_on_and_the_next_is_served(
@@ -208,14 +205,14 @@ async def test_one_user_gets_half_of_the_connections(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(folder / "t", echo), relaying(folder, most=4) as path:
-        before = descriptors()
+        before = open_descriptors()
         opened = [await asyncio.open_unix_connection(path) for _ in range(3)]
         reader, _ = opened[2]
         assert await reader.read() == b""
         assert f"relay.refused uid={os.getuid()} connections=2" in caplog.text
         for _, writer in opened:
             await closed(writer)
-        await until(lambda: len(descriptors()) <= len(before))
+        await until(lambda: len(open_descriptors()) <= len(before))
         reader, writer = await asyncio.open_unix_connection(path)
         writer.write(b"x")
         assert await reader.readexactly(1) == b"x"
@@ -244,7 +241,7 @@ async def test_running_out_of_descriptors_is_survived(
 
 
 async def test_cancelling_closes_all_connections(folder: Path) -> None:
-    before = descriptors()
+    before = open_descriptors()
     async with serving(folder / "t", echo):
         async with relaying(folder) as path:
             reader, writer = await asyncio.open_unix_connection(path)
@@ -252,7 +249,7 @@ async def test_cancelling_closes_all_connections(folder: Path) -> None:
             await reader.readexactly(1)
         assert await reader.read() == b""
         await closed(writer)
-    await until(lambda: len(descriptors()) <= len(before))
+    await until(lambda: len(open_descriptors()) <= len(before))
 
 
 def test_a_listener_takes_the_place_of_another_which_keeps_who_came_before(folder: Path) -> None:

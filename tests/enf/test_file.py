@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from furiosa.common.errors import InvalidProgram, UnsupportedProgram
+from furiosa.common.model_limits import ENF_MAGIC
 from furiosa.common.tensor import DType, Quantization
 from furiosa.enf import NONE, Opcode, Program, read, write
-from furiosa.enf.layout import HEADER_BYTES, MAGIC, assemble, header_digest, split
+from furiosa.enf.layout import HEADER_BYTES, assemble, header_digest, split
 from furiosa.enf.limits import DEFAULT_LIMITS, Limits
 from furiosa.proto.enf.v1 import program_pb2 as pb
 from support.programs import Draft, a_program
@@ -199,7 +200,7 @@ def test_random_bytes_are_refused() -> None:
     rng = np.random.default_rng(1)
     for _ in range(300):
         data = rng.bytes(int(rng.integers(0, 700)))
-        for candidate in (data, MAGIC + data, MAGIC + b"\1\0\0\0\0\0\0\0" + data):
+        for candidate in (data, ENF_MAGIC + data, ENF_MAGIC + b"\1\0\0\0\0\0\0\0" + data):
             with pytest.raises(Refusal):
                 read(candidate)
 

@@ -101,4 +101,4 @@ class Failing:
 
 async def test_a_query_that_fails_ends_the_benchmark_with_its_error() -> None:
     with pytest.raises(FuriosaRuntimeError, match="gone"):
-        await BenchRunner(BenchConfig("model.onnx"))._measured(cast("Runner", Failing()))
+        await BenchRunner(BenchConfig("model.onnx"))._measured(cast("Runner", Failing()), 1)

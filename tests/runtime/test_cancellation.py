@@ -7,11 +7,11 @@ import anyio
 import numpy as np
 import pytest
 
-from furiosa.enf.layout import MAGIC
+from furiosa.common.model_limits import ENF_MAGIC
 from furiosa.runtime import Runner, Runtime, create_runner
 from support.fake_connection import FakeNpu, X
 
-ENF = MAGIC + b"program"
+ENF = ENF_MAGIC + b"program"
 
 
 def ones(value: float = 1) -> Any:

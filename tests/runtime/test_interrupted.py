@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import furiosa.queuepair
-from furiosa.enf.layout import MAGIC
+from furiosa.common.model_limits import ENF_MAGIC
 from furiosa.runtime import FuriosaRuntimeError, sync
 from support.fake_connection import FakeNpu, X
 
-ENF = MAGIC + b"program"
+ENF = ENF_MAGIC + b"program"
 QUEUEPAIR = str(Path(furiosa.queuepair.__file__).parent)
 
 

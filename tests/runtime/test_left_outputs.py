@@ -12,14 +12,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from furiosa.common.model_limits import ENF_MAGIC
 from furiosa.common.tensor import DType, TensorSpec
-from furiosa.enf.layout import MAGIC
 from furiosa.runtime import sync
 from furiosa.runtime._core.places import LEFT_BYTES, SPARE_BYTES, Layout, Places
 from support.fake_connection import FakeNpu
 from support.twins import Twin
 
-ENF = MAGIC + b"program"
+ENF = ENF_MAGIC + b"program"
 X = TensorSpec("x", DType.FLOAT32, (4,))
 LARGE = TensorSpec("large", DType.FLOAT32, (LEFT_BYTES // 4,))
 SMALL = TensorSpec("small", DType.INT8, (3, 5))

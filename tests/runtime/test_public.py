@@ -69,9 +69,9 @@ def test_version_texts() -> None:
 IMPORTS = """
 import sys
 import furiosa.runtime, furiosa.runtime.sync
-from furiosa.enf.layout import MAGIC
+from furiosa.common.model_limits import ENF_MAGIC
 from furiosa.runtime._source import enf_of
-enf_of(MAGIC, "warboy", None, None)
+enf_of(ENF_MAGIC, "warboy", None, None)
 heavy = {"onnx", "onnxruntime", "grpc", "furiosa.compiler", "furiosa.vnpu"} & set(sys.modules)
 assert not heavy, heavy
 """

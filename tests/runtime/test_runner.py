@@ -7,15 +7,15 @@ import anyio
 import numpy as np
 import pytest
 
+from furiosa.common.model_limits import ENF_MAGIC
 from furiosa.common.tensor import DType, TensorSpec
-from furiosa.enf.layout import MAGIC
 from furiosa.queuepair import CompletionStatus
 from furiosa.runtime import FuriosaRuntimeError, create_runner, sync
 from furiosa.runtime._core.places import Layout
 from support.fake_connection import FakeNpu, X, Y
 from support.twins import Twin
 
-ENF = MAGIC + b"program"
+ENF = ENF_MAGIC + b"program"
 SUM = TensorSpec("sum", DType.FLOAT32, (2, 3))
 DIFFERENCE = TensorSpec("difference", DType.FLOAT32, (2, 3))
 LEFT = TensorSpec("left", DType.FLOAT32, (2, 3))

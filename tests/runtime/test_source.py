@@ -7,16 +7,15 @@ from typing import Any
 import onnx
 import pytest
 
-from furiosa.common.model_limits import MAX_MODEL_BYTES
+from furiosa.common.model_limits import ENF_MAGIC, MAX_MODEL_BYTES
 from furiosa.compiler import CompilerConfig, CompilerOptions, InvalidModel, compile
 from furiosa.enf import read
-from furiosa.enf.layout import MAGIC
 from furiosa.runtime import FuriosaRuntimeError
 from furiosa.runtime._source import enf_of
 from furiosa.tools.compiler.cache import cached
 from support import models
 
-ENF = MAGIC + b"program"
+ENF = ENF_MAGIC + b"program"
 TARGET = "warboy-2pe"
 
 

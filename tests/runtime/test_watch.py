@@ -9,14 +9,14 @@ from typing import cast
 
 import pytest
 
-from furiosa.enf.layout import MAGIC
+from furiosa.common.model_limits import ENF_MAGIC
 from furiosa.runtime import Runner, create_runner
 from furiosa.runtime._async.io import Connection, Watch
 from support.fake_connection import AsyncFakeConnection, FakeNpu
 from support.queues import open_descriptors
 from support.runners import ones
 
-ENF = MAGIC + b"program"
+ENF = ENF_MAGIC + b"program"
 
 
 class Sleep:

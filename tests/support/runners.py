@@ -5,14 +5,14 @@ from typing import Any
 import anyio
 import numpy as np
 
-from furiosa.enf.layout import MAGIC
+from furiosa.common.model_limits import ENF_MAGIC
 from furiosa.runtime import (
     FuriosaRuntimeError,
 )
 from support.fake_connection import FakeNpu, X
 from support.twins import Twin
 
-ENF = MAGIC + b"program"
+ENF = ENF_MAGIC + b"program"
 
 
 def ones(value: float = 1) -> Any:

@@ -8,7 +8,6 @@ a library made to talk to strangers does not belong into it. docs/metrics.md is 
 import asyncio
 import bisect
 import contextlib
-import importlib.metadata
 import itertools
 import json
 import os
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from furiosa.common.build import VERSION
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Availability, CoreState, DeviceView, Health, LeaseState
 
@@ -58,7 +58,7 @@ class Metrics:
     def __init__(self, gauges: Gauges) -> None:
         self._gauges = gauges
         self._started = time.time()
-        self._build = importlib.metadata.version("furiosa-broker"), platform.python_version()
+        self._build = VERSION.version, platform.python_version()
         self._tenants: dict[str, str] = {}  # each tenant's label
         self._grants: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()

@@ -7,7 +7,6 @@ other.
 import asyncio
 import dataclasses
 import functools
-import importlib.metadata
 import logging
 import os
 import secrets
@@ -52,6 +51,7 @@ from furiosa.broker.tenancy import Tenancy
 from furiosa.broker.tenants.file import TenantsFile
 from furiosa.broker.workers import cgroup
 from furiosa.broker.workers.pool import Counters, WorkerPool, WorkerSettings
+from furiosa.common.build import VERSION
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Availability, LeaseState, WorkerDiedNotice
 from furiosa.common.wire import PROTOCOL_VERSION, origin_to_wire
@@ -203,7 +203,7 @@ class Node:
     def welcome(self, session: Session) -> handoff_pb2.Welcome:
         return handoff_pb2.Welcome(
             protocol_version=PROTOCOL_VERSION,
-            broker_version=importlib.metadata.version("furiosa-broker"),
+            broker_version=VERSION.version,
             session_token=session.token,
             grpc_target=f"unix:{self.settings.socket}",
             data_target="" if self.data_plane is None else self.data_plane.target,

@@ -4,10 +4,9 @@ The two constants are replaced when a distribution is built; in a checkout they 
 """
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from typing import Final
 
+NUMBER: Final = "0.1.0"  # the distribution takes it from here
 BUILD_HASH: Final = "0" * 40
 BUILD_TIME: Final = "1970-01-01T00:00:00Z"
 
@@ -29,11 +28,4 @@ class Version:
         return f"{self.version}-{self.stage} (rev: {self.revision})"
 
 
-def _number() -> str:
-    try:
-        return installed_version("furiosa-broker")
-    except PackageNotFoundError:  # imported from a source tree that nobody installed
-        return "0.0.0"
-
-
-VERSION: Final = Version(_number(), "dev", BUILD_HASH)
+VERSION: Final = Version(NUMBER, "dev", BUILD_HASH)

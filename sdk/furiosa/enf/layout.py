@@ -11,9 +11,9 @@ from itertools import pairwise
 from typing import Final
 
 from furiosa.common.errors import InvalidProgram, UnsupportedProgram
+from furiosa.common.model_limits import ENF_MAGIC
 from furiosa.enf.limits import Limits, aligned, bounded
 
-MAGIC: Final = b"\x89ENF\r\n\x1a\n"  # catches text-mode transfers, as in PNG
 VERSION: Final = 2
 SECTIONS: Final = ("metadata", "instructions", "constants")  # kinds 1, 2, 3, in file order
 
@@ -57,7 +57,7 @@ def assemble(metadata: bytes, instructions: bytes, constants: bytes) -> bytes:
         offset = end - len(body)
         table += _ENTRY.pack(kind, 0, offset, len(body), 0, hashlib.sha256(body).digest())
         pieces += [bytes(offset - end_before), body]
-    header = _HEADER.pack(MAGIC, VERSION, 0, size, len(bodies), 0, bytes(32)) + bytes(table)
+    header = _HEADER.pack(ENF_MAGIC, VERSION, 0, size, len(bodies), 0, bytes(32)) + bytes(table)
     digest = header_digest(header)
     header = header[:_DIGEST_AT] + digest + header[_DIGEST_AT + 32 :]
     return b"".join((header, *pieces))
@@ -75,8 +75,8 @@ def split(data: memoryview, limits: Limits) -> Sections:
         )
     header = bytes(data[:HEADER_BYTES])
     magic, version, flags, size, count, reserved, digest = _HEADER.unpack_from(header)
-    if magic != MAGIC:
-        raise InvalidProgram("magic", f"the file starts with {magic.hex()}, not {MAGIC.hex()}")
+    if magic != ENF_MAGIC:
+        raise InvalidProgram("magic", f"the file starts with {magic.hex()}, not {ENF_MAGIC.hex()}")
     if version != VERSION:
         raise UnsupportedProgram("format version", str(version), str(VERSION))
     if flags:

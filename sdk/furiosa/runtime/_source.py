@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsBytes, TypeAlias
 
-from furiosa.common.model_limits import MAX_MODEL_BYTES
-from furiosa.enf.layout import MAGIC
+from furiosa.common.model_limits import ENF_MAGIC, MAX_MODEL_BYTES
 from furiosa.runtime._core.errors import (
     CompilationFailed,
     FuriosaRuntimeError,
@@ -43,7 +42,7 @@ def enf_of(
     config = {} if compiler_config is None else compiler_config
     _check_config(config)
     data, label = _read(model)
-    if data.startswith(MAGIC):
+    if data.startswith(ENF_MAGIC):
         if batch_size not in (None, 1):
             raise FuriosaRuntimeError(
                 f"{label} is compiled already: batch_size {batch_size} cannot be applied to it"

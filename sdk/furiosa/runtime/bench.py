@@ -21,7 +21,7 @@ import numpy as np
 
 from furiosa.common.build import BUILD_TIME, VERSION
 from furiosa.runtime._async.runner import Runner
-from furiosa.runtime._async.runtime import create_runner
+from furiosa.runtime._async.runtime import Runtime
 from furiosa.runtime.profiler import profile
 
 __all__ = ["BenchConfig", "BenchReport", "BenchRunner", "Workload"]
@@ -172,24 +172,24 @@ class BenchRunner:
         Raises: FuriosaRuntimeError; OSError when the trace cannot be written.
         """
         config = self._config
-        async with create_runner(
-            config.path,
-            device=config.devices,
-            worker_num=config.workers,
-            batch_size=config.batch,
-            compiler_config=config.compiler_config,
-        ) as runner:
+        async with (
+            Runtime(config.devices) as runtime,
+            runtime.create_runner(
+                config.path,
+                worker_num=config.workers,
+                batch_size=config.batch,
+                compiler_config=config.compiler_config,
+            ) as runner,
+        ):
             with _traced(config.trace_output):
-                run_time, latencies = await self._measured(runner)
+                run_time, latencies = await self._measured(runner, len(runtime.devices))
         digest = await asyncio.to_thread(_md5, Path(config.path))
         return BenchReport(
             self._workload, os.fspath(config.path), digest, config.batch, run_time, latencies
         )
 
-    async def _measured(self, runner: Runner) -> tuple[int, tuple[int, ...]]:
-        lanes = 1
-        if self._workload is Workload.THROUGHPUT:
-            lanes = self._config.workers * len(runner._loaded._deployments)
+    async def _measured(self, runner: Runner, devices: int) -> tuple[int, tuple[int, ...]]:
+        lanes = self._config.workers * devices if self._workload is Workload.THROUGHPUT else 1
         begun = 0
         latencies: list[int] = []
         start = time.perf_counter_ns()

@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 from furiosa.broker.tenants.parse import MATCH, POLICY, BadTenants, parse
 from furiosa.broker.tenants.policy import TenantPolicy, Tenants
 from furiosa.broker.tenants.principal import Principal
-from furiosa.broker.tenants.tokens import new_token
 from furiosa.common.errors import NotAllowed
 from furiosa.common.views import Container
 
 USERS = {"alice": 1000, "bob": 1001, "prometheus": 990}
 GROUPS = {"vision": 2000, "operators": 2001}
 POD = "6d1a2b3c-0f0e-4111-8222-333344445555"
-DIGEST = new_token()[1]
+DIGEST = "0123456789abcdef" * 4
 
 REFUSE = '[unmatched]\npolicy = "refuse"\n'
 

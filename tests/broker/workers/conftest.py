@@ -2,15 +2,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from support.queues import open_descriptors
+from support.leaks import nothing_left_open
 from support.workers import Bench, a_pool, children, fake_engines
 
 
 @pytest.fixture
 async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     """With engines that do as they are told; nothing may be left of it."""
-    descriptors, processes = open_descriptors(), children()
-    async with a_pool(**fake_engines(monkeypatch), max_programs=3, max_queues=2) as bench:
-        yield bench
-    assert open_descriptors() == descriptors
+    processes = children()
+    with nothing_left_open():
+        async with a_pool(**fake_engines(monkeypatch), max_programs=3, max_queues=2) as bench:
+            yield bench
     assert children() == processes

@@ -1,8 +1,8 @@
 """lir to the bytes of an ENF file."""
 
-from importlib.metadata import version
 from typing import ClassVar
 
+from furiosa.common.build import VERSION
 from furiosa.common.errors import InvalidProgram
 from furiosa.compiler.diagnostics import InvalidModel
 from furiosa.compiler.infra import Lowering
@@ -21,7 +21,7 @@ class LirToEnf(Lowering[Lir, bytes]):
         program = Program(
             name=graph.model.name,
             target=graph.target,
-            compiler_version=version("furiosa-broker"),
+            compiler_version=VERSION.version,
             source_sha256=graph.model.sha256,
             batch=graph.model.batch,
             inputs=graph.inputs,
