@@ -1,6 +1,5 @@
 """Names, versions and what an import costs."""
 
-import importlib
 import inspect
 import re
 import subprocess
@@ -65,22 +64,6 @@ def test_version_texts() -> None:
         r"\(furiosa-rt \d+\.\d+\.\d+ [0-9a-f]{9} \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\)",
         furiosa.runtime.__full_version__,
     )
-
-
-def test_errors_are_at_their_older_place_with_a_warning() -> None:
-    sys.modules.pop("furiosa.runtime.errors", None)
-    text = "'furiosa.runtime.errors' module is deprecated and will be removed in a future release."
-    with pytest.warns(FutureWarning, match=re.escape(text)):
-        errors = importlib.import_module("furiosa.runtime.errors")
-    assert errors.NativeException is furiosa.runtime.FuriosaRuntimeError
-    for name in (
-        "DeviceBusy",
-        "InvalidInput",
-        "QueueWaitTimeout",
-        "SessionClosed",
-        "SessionTerminated",
-    ):
-        assert issubclass(getattr(errors, name), furiosa.runtime.FuriosaRuntimeError)
 
 
 IMPORTS = """

@@ -7,11 +7,18 @@ from typing import Final
 from furiosa.common import errors as broker
 from furiosa.common.names import DeviceFile
 from furiosa.queuepair import CompletionStatus
-from furiosa.runtime._core.errors import DeviceBusy, FuriosaRuntimeError, SessionTerminated
+from furiosa.runtime._core.errors import (
+    DeviceBusy,
+    FuriosaRuntimeError,
+    IncompatibleModel,
+    SessionTerminated,
+)
 
 _CLASSES: Final[Mapping[type[broker.FuriosaError], type[FuriosaRuntimeError]]] = {
     broker.DeviceBusy: DeviceBusy,
+    broker.InvalidProgram: IncompatibleModel,
     broker.LeaseEnded: SessionTerminated,
+    broker.UnsupportedProgram: IncompatibleModel,
 }
 
 _FAILED: Final[Mapping[CompletionStatus, str]] = {
