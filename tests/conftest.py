@@ -3,6 +3,7 @@ import signal
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports onnxruntime
 os.environ.setdefault("FC_CACHE_ENABLED", "0")  # no test writes into the cache of whoever runs it
+os.environ.setdefault("FURIOSA_TEST_IS_RUNNING", "1")  # nor logs of compilations into its home
 
 # a shell that starts the tests in the background has Ctrl+C ignored, here and in every child
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

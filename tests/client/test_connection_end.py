@@ -14,6 +14,7 @@ from furiosa.common.errors import (
 )
 from furiosa.common.names import CoreRange, DeviceFile
 from furiosa.common.views import (
+    LeaseEndedNotice,
     LeaseState,
     LeaseView,
     OwnerView,
@@ -37,7 +38,8 @@ def test_broker_that_dies_during_a_call(broker: FakeBroker, connection: Connecti
         connection.wait(())
     with pytest.raises(BrokerUnavailable, match="it closed the connection"):
         connection.load_program("a1", b"enf")
-    assert connection.take_notices("a1") == []
+    with pytest.raises(BrokerUnavailable, match="it closed the connection"):
+        connection.take_notices("a1")
 
 
 def test_broker_that_died_between_calls(broker: FakeBroker, connection: Connection) -> None:
@@ -118,6 +120,45 @@ def test_descriptors_that_nobody_asked_for_are_closed(
     )
     with pytest.raises(BrokerUnavailable, match="2 descriptors, not 0"):
         connection.leases()
+
+
+# the next one
+
+
+def test_reopened_it_is_the_same_broker_whatever_the_environment_says(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.handlers["Leases/List"] = replies(leases_pb2.ListLeasesResponse())
+    monkeypatch.setenv("FURIOSA_BROKER", str(broker.address))
+    with Connection.open(client="first") as first:
+        monkeypatch.setenv("FURIOSA_BROKER", "unix:/nowhere")
+        with first.reopen(client="second") as second, second.reopen(client="third") as third:
+            first.close()
+            assert second.leases() == third.leases() == ()
+    assert broker.hellos == ["first", "second", "third"]
+
+
+def test_it_cannot_be_reopened_while_there_is_none(
+    broker: FakeBroker, connection: Connection
+) -> None:
+    broker.die()
+    with pytest.raises(BrokerUnavailable, match=str(broker.address)):
+        connection.reopen(client="t")
+
+
+def test_last_notices_are_taken_before_the_end(broker: FakeBroker, connection: Connection) -> None:
+    ended = LeaseEndedNotice("a1", "over")
+
+    def listing(peer: Peer, request: bytes, fds: tuple[int, ...]) -> None:
+        peer.notify(ended)
+        peer.hang_up()
+
+    broker.handlers["Leases/List"] = listing
+    with pytest.raises(BrokerUnavailable):
+        connection.leases()
+    assert connection.take_notices("a1") == [ended]
+    with pytest.raises(BrokerUnavailable, match="it closed the connection"):
+        connection.take_notices("a1")
 
 
 # the end

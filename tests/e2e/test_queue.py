@@ -118,7 +118,7 @@ def test_a_killed_worker_fails_what_ran_on_it_and_the_rest_is_done(
 async def test_a_killed_broker_ends_a_recv_that_waits_for_nothing_in_flight(
     daemon: Daemon, enf: Path, twin: Twin
 ) -> None:
-    submitter, receiver = await twin.create_queue(enf, device="npu:0:0")
+    submitter, receiver = await twin.create_queue(enf, device="npu:0:0", on_broker_restart="raise")
     waiting = asyncio.create_task(twin.recv(receiver))
     while not submitter._queue._line.receivers:
         await anyio.lowlevel.checkpoint()

@@ -151,7 +151,7 @@ async def test_a_killed_worker_is_named_by_every_call_in_flight_of_an_event_loop
 
 
 def test_a_killed_broker_is_named_and_the_next_runner_works(daemon: Daemon, enf: Path) -> None:
-    with sync.create_runner(enf, device="npu:0:0") as runner:
+    with sync.create_runner(enf, device="npu:0:0", on_broker_restart="raise") as runner:
         runner.run([IMAGE])
         kill_and_wait(daemon.pid)
         with pytest.raises(FuriosaRuntimeError, match="no broker at"):  # noqa: PT012  # a run in flight may still be answered

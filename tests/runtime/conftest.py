@@ -3,8 +3,8 @@ from collections.abc import Iterator
 
 import pytest
 
-import furiosa.runtime._async.holding
-import furiosa.runtime._sync.holding
+import furiosa.runtime._async.claim
+import furiosa.runtime._sync.claim
 from support.fake_connection import AsyncFakeOpener, FakeNpu, FakeOpener
 from support.queues import open_descriptors
 from support.twins import AsyncTwin, SyncTwin, Twin
@@ -21,8 +21,8 @@ def npu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNpu]:
     """What both styles connect to. Whatever a test opens on it must be closed at its end."""
     before = open_descriptors()
     fake = FakeNpu()
-    monkeypatch.setattr(furiosa.runtime._sync.holding, "Connection", FakeOpener(fake))
-    monkeypatch.setattr(furiosa.runtime._async.holding, "Connection", AsyncFakeOpener(fake))
+    monkeypatch.setattr(furiosa.runtime._sync.claim, "Connection", FakeOpener(fake))
+    monkeypatch.setattr(furiosa.runtime._async.claim, "Connection", AsyncFakeOpener(fake))
     yield fake
     fake.close()
     gc.collect()  # tracebacks of expected errors hold on to what they passed through
@@ -33,3 +33,10 @@ def npu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNpu]:
 @pytest.fixture(params=["async", "sync"])
 def twin(request: pytest.FixtureRequest) -> Twin:
     return AsyncTwin() if request.param == "async" else SyncTwin()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is not there is given up at once."""
+    for module in (furiosa.runtime._async.claim, furiosa.runtime._sync.claim):
+        monkeypatch.setattr(module, "RESUME_SECONDS", 0.0)

@@ -4,6 +4,7 @@ import os
 import select
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import pytest
@@ -22,11 +23,15 @@ FILE = DeviceFile.parse("npu0pe0-1")
 
 
 class Descriptors:
-    """What a deployment waits for."""
+    """What a deployment waits for, and who makes it."""
 
-    def __init__(self, completions: Sequence[int], bell: int) -> None:
-        self.all = (*completions, bell)
+    def __init__(self) -> None:
+        self.all: Sequence[int] = ()
         self.closed = False
+
+    def watch(self, completions: Sequence[int], bell: int) -> Self:
+        self.all = (*completions, bell)
+        return self
 
     def close(self) -> None:
         self.closed = True
@@ -37,7 +42,7 @@ def ends() -> Iterator[tuple[Deployment[Descriptors], WorkerQueue]]:
     descriptors = create(LAYOUT.geometry)
     worker = WorkerQueue.attach(duplicate(descriptors), LAYOUT.geometry)
     port = Port.attach(FILE, 1, descriptors, LAYOUT.geometry)
-    deployment = Deployment(7, LAYOUT, [port], Descriptors, Tally())
+    deployment = Deployment(7, LAYOUT, [port], Descriptors(), Tally())
     yield deployment, worker
     deployment.fail(FuriosaRuntimeError("over"))
     worker.close()

@@ -137,3 +137,9 @@ def test_data_type_to_numpy() -> None:
 def test_numpy_dtype_of_a_data_type_is_deprecated() -> None:
     with pytest.warns(FutureWarning, match="numpy_dtype"):
         assert DataType.INT8.numpy_dtype is np.int8
+
+
+def test_every_public_type_is_there() -> None:
+    names = ["FLOAT16", "FLOAT32", "BFLOAT16", "INT8", "INT16", "INT32", "INT64", "UINT8"]
+    assert {DataType[name].name for name in names} == set(names)
+    assert [axis.value for axis in Axis] == ["W", "H", "C", "N", "?"]

@@ -179,7 +179,7 @@ async def test_the_end_of_the_lease_ends_everything_by_name(npu: FakeNpu, twin: 
 
 
 async def test_the_end_of_the_broker_ends_everything_by_name(npu: FakeNpu, twin: Twin) -> None:
-    runner = await twin.create_runner(ENF)
+    runner = await twin.create_runner(ENF, on_broker_restart="raise")
     raised = await failures(twin, npu, runner, npu.die)
     text = "the session was terminated: no broker at unix:/fake: it closed the connection"
     assert [(type(error), str(error)) for error in raised] == [(SessionTerminated, text)] * 3
@@ -193,7 +193,7 @@ async def test_the_end_of_the_broker_ends_everything_by_name(npu: FakeNpu, twin:
 async def test_a_broker_that_died_between_runs_is_found_out_by_the_next(
     npu: FakeNpu, twin: Twin
 ) -> None:
-    runner = await twin.create_runner(ENF)
+    runner = await twin.create_runner(ENF, on_broker_restart="raise")
     npu.die()
     with pytest.raises(SessionTerminated, match="no broker at unix:/fake"):
         await twin.run(runner, ones())
@@ -203,7 +203,7 @@ async def test_a_broker_that_died_between_runs_is_found_out_by_the_next(
 async def test_a_broker_that_dies_while_the_program_is_loaded_anew(
     npu: FakeNpu, twin: Twin
 ) -> None:
-    runner = await twin.create_runner(ENF)
+    runner = await twin.create_runner(ENF, on_broker_restart="raise")
     npu.kill_worker()
     npu.before_load_answers = npu.die
     for _ in range(2):

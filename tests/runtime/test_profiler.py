@@ -165,3 +165,8 @@ def test_a_profiler_records_once_and_only_when_it_is_entered() -> None:
         pass
     with pytest.raises(RuntimeError, match="make a new one"):
         profiler.__enter__()
+
+
+def test_both_spellings_of_a_resource_are_one() -> None:
+    assert [*Resource] == [Resource.ALL, Resource.CPU, Resource.NPU]
+    assert [Resource.All, Resource.Cpu, Resource.Npu] == [*Resource]

@@ -1,6 +1,5 @@
 """Names, versions and what an import costs."""
 
-import importlib
 import inspect
 import re
 import subprocess
@@ -33,8 +32,8 @@ def test_the_published_signatures(module: ModuleType) -> None:
     loading = "worker_num=None, batch_size=None"
     sizes = "input_queue_size=None, output_queue_size=None"
     config = "compiler_config=None"
-    leasing = "device=None, wait=None"
-    assert names_of(module.Runtime) == leasing.replace(",", ", *,")
+    leasing = "device=None, wait=None, on_broker_restart='resume'"
+    assert names_of(module.Runtime) == leasing.replace("None,", "None, *,", 1)
     assert names_of(module.create_runner) == f"model, *, {leasing}, {loading}, {config}"
     assert names_of(module.create_queue) == f"model, *, {leasing}, {loading}, {sizes}, {config}"
     methods = module.Runtime
@@ -65,22 +64,6 @@ def test_version_texts() -> None:
         r"\(furiosa-rt \d+\.\d+\.\d+ [0-9a-f]{9} \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\)",
         furiosa.runtime.__full_version__,
     )
-
-
-def test_errors_are_at_their_older_place_with_a_warning() -> None:
-    sys.modules.pop("furiosa.runtime.errors", None)
-    text = "'furiosa.runtime.errors' module is deprecated and will be removed in a future release."
-    with pytest.warns(FutureWarning, match=re.escape(text)):
-        errors = importlib.import_module("furiosa.runtime.errors")
-    assert errors.NativeException is furiosa.runtime.FuriosaRuntimeError
-    for name in (
-        "DeviceBusy",
-        "InvalidInput",
-        "QueueWaitTimeout",
-        "SessionClosed",
-        "SessionTerminated",
-    ):
-        assert issubclass(getattr(errors, name), furiosa.runtime.FuriosaRuntimeError)
 
 
 IMPORTS = """

@@ -257,7 +257,7 @@ async def test_every_waiting_call_raises_when_lease_or_broker_ends(
 ) -> None:
     """Nothing is in flight then: only the queue itself can hear of it."""
     submitter, receiver = await twin.create_queue(
-        ENF, worker_num=1, input_queue_size=1, output_queue_size=1
+        ENF, worker_num=1, input_queue_size=1, output_queue_size=1, on_broker_restart="raise"
     )
     raised: list[BaseException] = []
 

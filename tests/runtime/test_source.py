@@ -8,7 +8,8 @@ import onnx
 import pytest
 
 from furiosa.common.model_limits import ENF_MAGIC, MAX_MODEL_BYTES
-from furiosa.compiler import CompilerConfig, CompilerOptions, InvalidModel
+from furiosa.compiler import CompilerConfig, CompilerOptions, InvalidModel, compile
+from furiosa.enf import read
 from furiosa.runtime import FuriosaRuntimeError
 from furiosa.runtime._source import enf_of
 from furiosa.tools.compiler.cache import cached
@@ -68,6 +69,36 @@ def test_anything_else_is_compiled_for_the_target_and_batch(compiled: list[Any])
     assert compiled == [(b"onnx", CompilerOptions(target="warboy", batch_size=4))]
     enf_of(b"onnx", TARGET, None, None)
     assert compiled[1] == (b"onnx", CompilerOptions(target=TARGET, batch_size=1))
+
+
+def test_a_batch_multiplies_the_first_dimension() -> None:
+    model = models.residual_cnn().SerializeToString()
+    single, batched = (read(enf_of(model, TARGET, size, None)) for size in (None, 4))
+    for one, four in zip(
+        (*single.input_specs, *single.output_specs),
+        (*batched.input_specs, *batched.output_specs),
+        strict=True,
+    ):
+        assert four.shape == (4 * one.shape[0], *one.shape[1:])
+
+
+def test_a_tensorflow_lite_model_becomes_an_enf(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="what makes the model is there on x86-64 only")
+    from support.tflite_models import Net
+
+    net = Net()
+    x = net.tensor((1, 4))
+    file = tmp_path / "model.tflite"
+    file.write_bytes(net.model([x], [net.node("RELU", [x], net.tensor((1, 4)))]))
+    assert read(enf_of(file, TARGET, None, None)).input_specs[0].shape == (1, 4)
+
+
+@pytest.mark.parametrize("ir", ["dfg", "cdfg", "lir"])
+def test_an_intermediate_form_is_a_model(tmp_path: Path, ir: str) -> None:
+    model = models.residual_cnn().SerializeToString()
+    file = tmp_path / f"model.{ir}"
+    file.write_bytes(compile(model, CompilerOptions(target=TARGET, target_ir=ir)))
+    assert enf_of(file, TARGET, None, None) == enf_of(model, TARGET, None, None)
 
 
 def test_tensors_beside_the_file_are_read_with_it(tmp_path: Path, compiled: list[Any]) -> None:

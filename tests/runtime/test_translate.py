@@ -4,7 +4,7 @@ from furiosa.common import errors as broker
 from furiosa.common.names import DeviceFile
 from furiosa.queuepair import CompletionStatus
 from furiosa.runtime import FuriosaRuntimeError
-from furiosa.runtime._core.errors import DeviceBusy, SessionTerminated
+from furiosa.runtime._core.errors import DeviceBusy, IncompatibleModel, SessionTerminated
 from furiosa.runtime._core.translate import failed_run, fresh, translate, translated
 
 BUSY = broker.DeviceBusy("warboy(2)*1", "npu0pe0", 4711, "python other.py")
@@ -16,7 +16,8 @@ BUSY = broker.DeviceBusy("warboy(2)*1", "npu0pe0", 4711, "python other.py")
         (BUSY, DeviceBusy),
         (broker.LeaseEnded("l", "revoked"), SessionTerminated),
         (broker.UnknownDevice("npu:9:0"), FuriosaRuntimeError),
-        (broker.InvalidProgram("magic", "it is empty"), FuriosaRuntimeError),
+        (broker.InvalidProgram("magic", "it is empty"), IncompatibleModel),
+        (broker.UnsupportedProgram("target", "warboy", "warboy-2pe"), IncompatibleModel),
         (broker.BrokerUnavailable("unix:/b", "no such file"), FuriosaRuntimeError),
     ],
 )

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from furiosa.common.tensor import DType, TensorSpec
+from furiosa.runtime._core.errors import TensorNameNotFound
 from furiosa.runtime._core.validate import Inputs, Outputs
 
 IMAGE = TensorSpec("image", DType.FLOAT32, (1, 2, 3))
@@ -149,6 +150,13 @@ def test_by_name_every_input_is_needed() -> None:
 def test_an_unknown_name_is_a_value_error() -> None:
     with pytest.raises(ValueError, match=r"unknown input 'img'; the model has 'image', 'count'$"):
         two.named({"img": image, "count": count})
+
+
+def test_an_unknown_name_has_a_class_of_its_own(outputs: Outputs) -> None:
+    with pytest.raises(TensorNameNotFound, match=r"^unknown input 'img'"):
+        two.named({"img": image, "count": count})
+    with pytest.raises(TensorNameNotFound, match=r"^unknown output 'img'"):
+        outputs.chosen(["img"])
 
 
 def test_by_name_needs_a_mapping() -> None:

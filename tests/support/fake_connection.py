@@ -1,7 +1,7 @@
 """A broker inside the test: the Connection API over real queue pairs, each served by a thread.
 
-`FakeNpu` is what the test steers: it holds completions back, kills workers, ends the lease, dies. Its
-connections come in both styles, `AsyncFakeConnection` for the asynchronous twin.
+`FakeNpu` is what the test steers: it holds completions back, kills workers, ends the lease, dies and
+comes back. Its connections come in both styles, `AsyncFakeConnection` for the asynchronous twin.
 """
 
 import os
@@ -75,6 +75,12 @@ class FakeNpu:
     queues_closed: list[int] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     hung_up: int = 0
+    lease_id: str = "lease-1"
+    reopened: int = 0  # attempts, in vain or not
+    resumed: list[str] = field(default_factory=list)  # likewise
+    resume_error: FuriosaError | None = None
+    acquire_error: FuriosaError | None = None
+    before_resume_answers: Callable[[], None] = lambda: None
     no_queue_on: str = ""  # a device file
     load_error: FuriosaError | None = None
     before_load_answers: Callable[[], None] = lambda: None
@@ -89,7 +95,7 @@ class FakeNpu:
         self.go = threading.Event()  # completions are held back while it is clear
         self.go.set()
         self.notices: list[LeaseNotice] = []
-        self.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.bells = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)]  # of each life
         self.dead: BrokerUnavailable | None = None
         self.ended: LeaseEnded | None = None
         self.programs: set[int] = set()
@@ -98,9 +104,15 @@ class FakeNpu:
         self.numbers = iter(range(1, 1 << 30))
 
     @property
+    def bell(self) -> int:
+        return self.bells[-1]
+
+    @property
     def lease(self) -> LeaseView:
         files = tuple(map(DeviceFile.parse, self.files))
-        return LeaseView("lease-1", files, LeaseState.GRANTED, OwnerView(1, 0, 0, 0, "test"), 0.0)
+        return LeaseView(
+            self.lease_id, files, LeaseState.GRANTED, OwnerView(1, 0, 0, 0, "test"), 0.0
+        )
 
     def connect(self) -> "FakeConnection":
         return FakeConnection(self)
@@ -113,7 +125,7 @@ class FakeNpu:
         with self.lock:
             self.programs.clear()
             self._stop([n for n, s in self.servers.items() if str(s.file) == file])
-            self._notify(WorkerDiedNotice("lease-1", DeviceFile.parse(file), cause))
+            self._notify(WorkerDiedNotice(self.lease_id, DeviceFile.parse(file), cause))
 
     def let_go(self) -> None:
         """Workers drop their queues, and only the queues tell."""
@@ -122,19 +134,32 @@ class FakeNpu:
 
     def end_lease(self, cause: str = "revoked by an administrator") -> None:
         with self.lock:
-            self.ended = LeaseEnded("lease-1", cause)
+            self.ended = LeaseEnded(self.lease_id, cause)
             self._stop(list(self.servers))
-            self._notify(LeaseEndedNotice("lease-1", cause))
+            self._notify(LeaseEndedNotice(self.lease_id, cause))
 
     def recall_lease(self, cause: str = "maintenance", grace: float = 10.0) -> None:
         with self.lock:
-            self._notify(LeaseRecalledNotice("lease-1", cause, grace, LeaseState.RECALLED))
+            self._notify(LeaseRecalledNotice(self.lease_id, cause, grace, LeaseState.RECALLED))
 
     def die(self) -> None:
         with self.lock:
             self.dead = BrokerUnavailable("unix:/fake", "it closed the connection")
             self._stop(list(self.servers))
             os.eventfd_write(self.bell, 1)
+
+    def come_back(self) -> None:
+        """A broker that knows the lease, unless it has a `resume_error`; and no programs."""
+        with self.lock:
+            self.bells.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+            self.notices.clear()
+            self.programs.clear()
+            self.dead = self.ended = None
+            self.numbers = iter(range(1, 1 << 30))
+
+    def restart(self) -> None:
+        self.die()
+        self.come_back()
 
     def wait_until_taken(self, count: int) -> None:
         """Until the workers have this many runs that they have not completed."""
@@ -147,13 +172,8 @@ class FakeNpu:
             self._stop(list(self.servers))
         for server in self.finished:
             server.reap()
-        os.close(self.bell)
-
-    def check(self) -> None:
-        if self.dead is not None:
-            raise self.dead
-        if self.ended is not None:
-            raise self.ended
+        for bell in self.bells:
+            os.close(bell)
 
     def _stop(self, numbers: Sequence[int], politely: bool = False) -> None:
         for number in numbers:
@@ -237,7 +257,37 @@ class FakeConnection:
 
     def __init__(self, npu: FakeNpu) -> None:
         self._npu = npu
+        self._bell = npu.bell
         self._closed = False
+
+    @property
+    def gone(self) -> BrokerUnavailable | None:
+        if self._closed:
+            return BrokerUnavailable("unix:/fake", "this connection was closed")
+        if self._bell != self._npu.bell:
+            return BrokerUnavailable("unix:/fake", "it closed the connection")
+        return self._npu.dead
+
+    def check(self) -> None:
+        gone = self.gone
+        if gone is not None:
+            raise gone
+        if self._npu.ended is not None:
+            raise self._npu.ended
+
+    def reopen(self, *, client: str) -> "FakeConnection":
+        self._npu.reopened += 1
+        if self._npu.dead is not None:
+            raise self._npu.dead
+        return FakeConnection(self._npu)
+
+    def resume(self, lease_id: str, secret: str = "") -> LeaseView:
+        self._npu.resumed.append(lease_id)
+        self._npu.before_resume_answers()
+        self.check()
+        if self._npu.resume_error is not None:
+            raise self._npu.resume_error
+        return self._npu.lease
 
     def acquire(self, spec: DeviceSpec, wait_limit: float | None = None) -> LeaseView:
         self._npu.waits.append(wait_limit)
@@ -247,9 +297,9 @@ class FakeConnection:
 
     def may_lease(self, spec: DeviceSpec, wait_limit: float | None) -> bool:
         """Whether who asks need not wait. Any limit but none is for ever."""
-        self._npu.check()
-        if self._closed:
-            raise BrokerUnavailable("unix:/fake", "this connection was closed")
+        self.check()
+        if self._npu.acquire_error is not None:
+            raise self._npu.acquire_error
         if self._npu.busy and not wait_limit:
             raise DeviceBusy(str(spec), "npu0pe0", 4711, "python other.py")
         return not self._npu.busy
@@ -259,14 +309,14 @@ class FakeConnection:
         return self._npu.lease
 
     def release(self, lease_id: str) -> None:
-        self._npu.check()
+        self.check()
         self._npu.released.append(lease_id)
         with self._npu.lock:
             self._npu._stop(list(self._npu.servers))
 
     def load_program(self, lease_id: str, enf: bytes, *, traced: bool = False) -> ProgramView:
         npu = self._npu
-        npu.check()
+        self.check()
         if npu.load_error is not None:
             raise npu.load_error
         npu.loaded.append(enf)
@@ -278,7 +328,7 @@ class FakeConnection:
         return program
 
     def unload_program(self, lease_id: str, program_id: int) -> None:
-        self._npu.check()
+        self.check()
         if program_id not in self._npu.programs:
             raise UnknownProgram(lease_id, program_id)
         self._npu.programs.remove(program_id)
@@ -288,7 +338,7 @@ class FakeConnection:
         self, lease_id: str, file: DeviceFile, geometry: Geometry
     ) -> tuple[int, Descriptors]:
         npu = self._npu
-        npu.check()
+        self.check()
         if str(file) == npu.no_queue_on:
             raise WorkerDied(str(file), "no memory")
         descriptors = create(geometry)
@@ -300,7 +350,7 @@ class FakeConnection:
         return number, descriptors
 
     def close_queue(self, lease_id: str, queue_id: int) -> None:
-        self._npu.check()
+        self.check()
         with self._npu.lock:
             if queue_id in self._npu.servers:
                 self._npu._stop([queue_id], politely=True)
@@ -308,23 +358,25 @@ class FakeConnection:
 
     def wait(self, fds: Sequence[int], lease_id: str | None = None) -> None:
         poll = select.poll()
-        for fd in (*fds, self._npu.bell):
+        for fd in (*fds, self._bell):
             poll.register(fd, select.POLLIN)
         poll.poll()
-        if self._npu.dead is not None:
-            raise self._npu.dead
+        if (gone := self.gone) is not None:
+            raise gone
 
     def fileno(self) -> int:
-        return self._npu.bell
+        return self._bell
 
     def is_quiet(self, lease_id: str) -> bool:
-        return self._npu.dead is None and not self._npu.notices
+        return self.gone is None and not self._npu.notices
 
     def take_notices(self, lease_id: str) -> list[LeaseNotice]:
         with self._npu.lock:
             taken, self._npu.notices = self._npu.notices, []
+            if (gone := self.gone) is not None and not taken:
+                raise gone
             if self._npu.dead is None and taken:
-                os.eventfd_read(self._npu.bell)
+                os.eventfd_read(self._bell)
         return taken
 
     def close(self) -> None:
@@ -338,6 +390,15 @@ class AsyncFakeConnection:
     def __init__(self, npu: FakeNpu) -> None:
         self._npu = npu
         self._blocking = FakeConnection(npu)
+
+    async def reopen(self, *, client: str) -> "AsyncFakeConnection":
+        await anyio.lowlevel.checkpoint()
+        self._blocking.reopen(client=client)
+        return AsyncFakeConnection(self._npu)
+
+    async def resume(self, lease_id: str, secret: str = "") -> LeaseView:
+        await anyio.lowlevel.checkpoint()
+        return self._blocking.resume(lease_id, secret)
 
     async def acquire(self, spec: DeviceSpec, wait_limit: float | None = None) -> LeaseView:
         self._npu.waits.append(wait_limit)
@@ -367,14 +428,14 @@ class AsyncFakeConnection:
 
     async def wait(self, fds: Sequence[int], lease_id: str | None = None) -> None:
         with select.epoll() as epoll:
-            for fd in (*fds, self._npu.bell):
+            for fd in (*fds, self.fileno()):
                 epoll.register(fd, select.EPOLLIN)
             await anyio.wait_readable(epoll.fileno())
-        if self._npu.dead is not None:
-            raise self._npu.dead
+        if (gone := self._blocking.gone) is not None:
+            raise gone
 
     def fileno(self) -> int:
-        return self._npu.bell
+        return self._blocking.fileno()
 
     def is_quiet(self, lease_id: str) -> bool:
         return self._blocking.is_quiet(lease_id)

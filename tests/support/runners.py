@@ -14,6 +14,8 @@ from support.twins import Twin
 
 ENF = ENF_MAGIC + b"program"
 
+GONE = "no broker at unix:/fake: it closed the connection"
+
 
 def ones(value: float = 1) -> Any:
     return np.full(X.shape, value, np.float32)
@@ -44,3 +46,9 @@ async def failures(twin: Twin, npu: FakeNpu, runner: Any, happens: Any) -> list[
         happens()
     npu.go.set()
     return raised
+
+
+async def waits(loaded: Any) -> None:
+    """Until somebody waits for the broker to come back."""
+    while not loaded._holding._claim._naps:
+        await anyio.lowlevel.checkpoint()

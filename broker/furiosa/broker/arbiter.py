@@ -58,6 +58,7 @@ from furiosa.broker.queue_notices import QueueNotices, Tell
 from furiosa.broker.refusals import Refusals
 from furiosa.broker.sessions import Session
 from furiosa.broker.syncing import Syncing
+from furiosa.common.causes import SHUTTING_DOWN
 from furiosa.common.clock import Clock
 from furiosa.common.errors import (
     BrokerDraining,
@@ -326,7 +327,7 @@ class Arbiter:
 
     async def drain(self, grace: float) -> None:
         """Grant nothing more, give owners `grace` seconds to release, then revoke what is left. Bounded."""
-        cause = "the broker is shutting down"
+        cause = SHUTTING_DOWN
         self._post(Draining())
         for lease in self._table.leases:
             if grace > 0:

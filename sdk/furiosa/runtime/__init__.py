@@ -3,8 +3,10 @@
 Source: runtime reference 1.
 """
 
+import os
 from typing import Final
 
+from furiosa.runtime import _setup
 from furiosa.runtime._async.queue import Receiver, Submitter
 from furiosa.runtime._async.runner import Runner
 from furiosa.runtime._async.runtime import Runtime, create_queue, create_runner
@@ -18,6 +20,7 @@ from furiosa.runtime._version import VERSION, full_version
 __version__ = VERSION
 __full_version__ = full_version()
 is_legacy: Final = False
+_setup.obey(os.environ)
 
 __all__ = [
     "Axis",

@@ -5,7 +5,7 @@ all but `fill` and `read` are called with the runner's lock held.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, Self, TypeVar
@@ -80,24 +80,32 @@ class Closable(Protocol):
 
 
 _W = TypeVar("_W", bound=Closable)
+_W_co = TypeVar("_W_co", bound=Closable, covariant=True)
+
+
+class Tenure(Protocol[_W_co]):
+    """What a program is loaded under."""
+
+    def watch(self, descriptors: Sequence[int], bell: int) -> _W_co: ...
 
 
 class Deployment(Generic[_W]):
-    """Owns the queues of `ports`, and what `watch` makes of their descriptors and a bell. `tally` counts."""
+    """Owns the queues of `ports`, and a watch of their descriptors and a bell. `tally` counts."""
 
     def __init__(
         self,
         program_id: int,
         layout: Layout,
         ports: Sequence[Port],
-        watch: Callable[[Sequence[int], int], _W],
+        tenure: Tenure[_W],
         tally: Tally,
     ) -> None:
+        self.tenure = tenure
         self.program_id = program_id
         self.ports = tuple(ports)
         self._queues = tuple(port.queue for port in ports)
         self._bell = _Bell()
-        self.watch = watch([port.queue.completion_fd for port in ports], self._bell.fd)
+        self.watch = tenure.watch([port.queue.completion_fd for port in ports], self._bell.fd)
         self._task_ns = 0  # of the last run
         self._places: Sequence[Places] = tuple(Places(port.queue.arena, layout) for port in ports)
         self.loans = Loans(self._places)

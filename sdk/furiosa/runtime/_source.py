@@ -3,12 +3,16 @@
 import logging
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, SupportsBytes, TypeAlias
 
 from furiosa.common.model_limits import ENF_MAGIC, MAX_MODEL_BYTES
-from furiosa.runtime._core.errors import FuriosaRuntimeError
+from furiosa.runtime._core.errors import (
+    CompilationFailed,
+    FuriosaRuntimeError,
+    InvalidCompilerConfig,
+)
 
 if TYPE_CHECKING:
     from furiosa.tools.compiler.cache import Results
@@ -24,11 +28,14 @@ def enf_of(
     target: str,
     batch_size: int | None,
     compiler_config: Mapping[str, object] | None,
+    *,
+    hint: Callable[[str], object] | None = None,
 ) -> bytes:
     """An executable for `target`: the model itself when it is one, else compiled from it.
 
     `batch_size` and `compiler_config` are for models yet to be compiled; an ENF has its own. What was
-    compiled before comes from the compiler cache, whose troubles are warnings in the log.
+    compiled before comes from the compiler cache, whose troubles are warnings in the log; not with a
+    `hint`, which gets each operator that the NPU cannot run.
     Raises: FuriosaRuntimeError; TypeError, ValueError for arguments of the wrong kind.
     """
     _check_batch_size(batch_size)
@@ -46,7 +53,7 @@ def enf_of(
             )
         return data
     path = model if isinstance(model, (str, os.PathLike)) else None
-    return _compiled(data, path, label, target, batch_size or 1, config)
+    return _compiled(data, path, label, target, batch_size or 1, config, hint)
 
 
 def _check_batch_size(batch_size: int | None) -> None:
@@ -106,23 +113,47 @@ def _compiled(
     target: str,
     batch_size: int,
     config: Mapping[str, object],
+    hint: Callable[[str], object] | None,
 ) -> bytes:
     # Here, because whoever runs an ENF must not pay for the import of a compiler.
-    from furiosa.compiler import CompileError, CompilerConfig, CompilerOptions
+    from furiosa.compiler import CompileError, CompilerConfig, CompilerOptions, InvalidConfig
+    from furiosa.runtime._compilation import Compilation
     from furiosa.tools.compiler.cache import compile_cached
     from furiosa.tools.compiler.models import read_model
+
+    def refused(error: CompileError, log: str | None = None) -> FuriosaRuntimeError:
+        text = f"cannot compile {label}: {error} (native error code: {error.code})"
+        if isinstance(error, InvalidConfig):
+            return InvalidCompilerConfig(text)
+        failure = CompilationFailed(text)
+        failure.log = log
+        return failure
 
     try:
         chosen = CompilerConfig.from_mapping(config)
         options = CompilerOptions(target=target, batch_size=batch_size, config=chosen)
-        whole = data if path is None else read_model(path)  # a file may have its tensors in others
-        return compile_cached(whole, options, results=_results())
     except CompileError as error:
-        raise FuriosaRuntimeError(
-            f"cannot compile {label}: {error} (native error code: {error.code})"
-        ) from error
+        raise refused(error) from error
+    compilation = Compilation(path, len(data), options)
+    try:
+        with compilation:
+            whole = data if path is None else read_model(path)  # it may have tensors in other files
+            enf = compile_cached(
+                whole,
+                options,
+                compilation,
+                results=_results(),
+                is_reused=hint is None,
+                instruments=(compilation,),
+            )
+    except CompileError as error:
+        raise refused(error, compilation.log_path) from error
     except OSError as error:
         raise FuriosaRuntimeError(f"cannot read {label}: {error.strerror}") from error
+    if hint is not None:
+        for operator in dict.fromkeys(compilation.host_operators):
+            hint(operator)
+    return enf
 
 
 def _results() -> "Results | None":

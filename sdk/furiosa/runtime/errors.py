@@ -1,30 +1,51 @@
 """Error classes by their older module; `furiosa.runtime` has the base class. Deprecated, as upstream."""
 
-import warnings
-
 from furiosa.runtime._core.errors import (
+    ApiClientInitFailed,
+    CompilationFailed,
     DeviceBusy,
     FuriosaRuntimeError,
+    IncompatibleApiClientError,
+    IncompatibleModel,
+    InternalError,
+    InvalidCompilerConfig,
     InvalidInput,
+    InvalidSessionOption,
+    InvalidYamlException,
+    NoApiKeyException,
     QueueWaitTimeout,
     SessionClosed,
     SessionTerminated,
+    TensorNameNotFound,
+    UnsupportedDataType,
+    UnsupportedFeature,
+    UnsupportedTensorType,
 )
+from furiosa.runtime._deprecated import warn_of_module
 
-warnings.warn(
-    "'furiosa.runtime.errors' module is deprecated and will be removed in a future release.",
-    FutureWarning,
-    stacklevel=2,
-)
+warn_of_module(__name__)
 
 NativeException = FuriosaRuntimeError
 
 __all__ = [
+    "ApiClientInitFailed",
+    "CompilationFailed",
     "DeviceBusy",
     "FuriosaRuntimeError",
+    "IncompatibleApiClientError",
+    "IncompatibleModel",
+    "InternalError",
+    "InvalidCompilerConfig",
     "InvalidInput",
+    "InvalidSessionOption",
+    "InvalidYamlException",
     "NativeException",
+    "NoApiKeyException",
     "QueueWaitTimeout",
     "SessionClosed",
     "SessionTerminated",
+    "TensorNameNotFound",
+    "UnsupportedDataType",
+    "UnsupportedFeature",
+    "UnsupportedTensorType",
 ]

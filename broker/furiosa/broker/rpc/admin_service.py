@@ -16,6 +16,7 @@ from furiosa.broker.sessions import Session
 from furiosa.broker.tenancy import Tenancy
 from furiosa.broker.tenants.file import TenantsFile
 from furiosa.broker.tenants.parse import BadTenants
+from furiosa.common.causes import REVOKED
 from furiosa.common.errors import BadArgument, DeviceBusy, NotAllowed, NotRecorded, UnknownDevice
 from furiosa.common.fault_wire import fault_from_wire, fault_to_wire
 from furiosa.common.wire import lease_to_wire
@@ -68,7 +69,7 @@ class AdminService:
 
     async def revoke(self, request: pb.RevokeRequest, call: Call) -> pb.RevokeResponse:
         self._authorize(call, "revoke leases of others", lease=request.lease_id)
-        cause = _cause("revoked by an administrator", request.reason)
+        cause = _cause(REVOKED, request.reason)
         lease = self._arbiter.revoke(request.lease_id, cause, self._grace(request))
         return pb.RevokeResponse(lease=lease_to_wire(lease))
 

@@ -17,16 +17,22 @@ LOCK_SECONDS: Final = 4 * embedded.START_SECONDS  # several may fail before it i
 _PAUSE_SECONDS: Final = 0.01
 
 
+def default_address() -> Address | None:
+    """Where FURIOSA_BROKER says, else the system's broker if there is one; None: the user's own.
+
+    Raises: BadArgument for a bad environment variable.
+    """
+    address = from_environment(os.environ)
+    if address is None and os.path.exists(SYSTEM.path):
+        address = SYSTEM
+    return address
+
+
 async def attach(address: Address | None, client: str) -> Session:
-    """A session at `address`; by default where FURIOSA_BROKER says, else the system's broker if there
-    is one, else the user's own, which is started if need be.
+    """A session at `address`; None: with the user's own broker, which is started if need be.
 
     Raises: BrokerUnavailable; BadArgument for a bad environment variable; what the broker says.
     """
-    if address is None:
-        address = from_environment(os.environ)
-    if address is None and os.path.exists(SYSTEM.path):
-        address = SYSTEM
     if address is None:
         return await attach_embedded(client, os.environ)
     return await attach_to(address, client)

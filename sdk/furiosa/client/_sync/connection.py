@@ -15,7 +15,7 @@ from furiosa.client._core import (
     program_requests,
 )
 from furiosa.client._core.request import Request
-from furiosa.client._sync.attach import attach
+from furiosa.client._sync.attach import attach, default_address
 from furiosa.client._sync.session import Session
 from furiosa.client._sync.watch import Watch
 from furiosa.client.address import Address
@@ -56,10 +56,11 @@ class Connection:
     Times are in seconds.
     """
 
-    def __init__(self, session: Session) -> None:
-        """For `open`, which greets first."""
+    def __init__(self, session: Session, address: Address | None) -> None:
+        """For `open`, which greets first. `address`: None for the user's own broker."""
         welcome = session.welcome
         self._session = session
+        self._address = address
         # whether all is well and `take_notices` would find nothing, at a fraction of its cost
         self.is_quiet: Callable[[str], bool] = session.is_quiet
         self._secrets: dict[str, str] = {}  # by lease
@@ -81,9 +82,19 @@ class Connection:
         this process's death fastest.
         Raises: BrokerUnavailable, BadArgument for a bad environment variable.
         """
+        return cls._attached(default_address() if address is None else address, client)
+
+    def reopen(self, *, client: str) -> Self:
+        """Another connection to the same broker, or to the one that has taken its place; the user's own is
+        started if need be. Raises: as `open`.
+        """
+        return self._attached(self._address, client)
+
+    @classmethod
+    def _attached(cls, address: Address | None, client: str) -> Self:
         session = attach(address, client)
         try:
-            return cls(session)
+            return cls(session, address)
         except BaseException:
             session.close()
             raise
@@ -276,7 +287,10 @@ class Connection:
         return self._session.fileno()
 
     def take_notices(self, lease_id: str) -> list[LeaseNotice]:
-        """What happened to a lease since the last time, oldest first; at most 64 are kept."""
+        """What happened to a lease since the last time, oldest first; at most 64 are kept.
+
+        Raises: BrokerUnavailable when there is nothing left to take and the broker is gone.
+        """
         return self._session.take_notices(lease_id)
 
     def close(self) -> None:

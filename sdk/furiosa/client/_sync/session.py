@@ -163,7 +163,10 @@ class Session:
             )
 
     def take_notices(self, lease_id: str) -> list[LeaseNotice]:
-        """Those that have arrived since the last time, oldest first. Never raises for a dead broker."""
+        """Those that have arrived since the last time, oldest first.
+
+        Raises: BrokerUnavailable when there are none and the session has ended.
+        """
         self._check_process()
         waiter = Waiter()
         try:
@@ -173,7 +176,10 @@ class Session:
         finally:
             self._leave(waiter)
         with self._lock:
-            return self._inbox.take_notices(lease_id)
+            notices = self._inbox.take_notices(lease_id)
+            if self._ended is not None and not notices:
+                raise self._gone()
+            return notices
 
     def forget_notices(self, lease_id: str) -> None:
         with self._lock:

@@ -1,85 +1,118 @@
-"""The connection and the lease of one runtime, which its loaded models share."""
+"""What the loaded models of one runtime share: the lease, who it is held through, and news of it."""
 
-import contextlib
 import logging
+import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from furiosa.common import errors as broker
+from furiosa.common.causes import SHUTTING_DOWN
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
-from furiosa.common.views import LeaseRecalledNotice, LeaseView, ProgramView
-from furiosa.queuepair import Descriptors, Geometry
+from furiosa.common.views import (
+    LeaseEndedNotice,
+    LeaseNotice,
+    LeaseRecalledNotice,
+    LeaseState,
+    LeaseView,
+)
 from furiosa.runtime._async import io
-from furiosa.runtime._async.io import Connection
+from furiosa.runtime._async.claim import Claim
+from furiosa.runtime._async.tenure import Tenure
 from furiosa.runtime._core.errors import SessionClosed
+from furiosa.runtime._core.link import Cut, Link, LinkPhase, OnBrokerRestart, Recalled, Taken
+from furiosa.runtime._core.session import Closed, Ended
 from furiosa.runtime._core.translate import translated
 from furiosa.runtime._deployment import Deployment
-from furiosa.runtime._version import VERSION
 
 if TYPE_CHECKING:
     from furiosa.runtime._async.loaded_model import LoadedModel
 
 _log = logging.getLogger(__name__)
 
-CLIENT: Final = f"furiosa-runtime/{VERSION.version}"
+# What its state is when nobody tells any more.
+_WITHOUT: Final = {LinkPhase.CUT: LeaseState.DETACHED, LinkPhase.ENDED: LeaseState.ENDED}
+
 GIVE_BACK_SECONDS: Final = 10.0  # how long giving back may hold up a cancelled task
+LOOK_SECONDS: Final = 1.0  # a Ctrl-C may keep whoever resumes the lease from telling the others
 
 
 class Holding:
-    """Nothing is held until `acquire`. When nobody holds a Holding any more the broker takes it back."""
+    """Nothing is held until `tenure`. When nobody holds a Holding any more the broker takes it back."""
 
-    def __init__(self, spec: DeviceSpec, wait: float | None) -> None:
+    def __init__(self, spec: DeviceSpec, wait: float | None, policy: OnBrokerRestart) -> None:
         """`wait`: for so many seconds, when devices are held by others."""
-        self._spec = spec
-        self._wait = wait
-        self._acquiring: Connection | None = None
-        self._connection: Connection | None = None
-        self._lease: LeaseView | None = None
-        self._closed = False
-        self._changing = io.Lock()  # held while acquiring or releasing
-        self._hearing = threading.Lock()
+        self._claim = Claim(spec, wait)
+        self._link = Link(policy)
+        self._tenure: Tenure | None = None  # the newest; of no use while the link is cut
+        self._hanging_up: weakref.finalize[..., Holding] | None = None
+        self._taker: int | None = None  # the process in which somebody takes the lease
+        self._hearing = threading.Lock()  # of all that; models are told with it held
         self._orphans: deque[Deployment[io.Watch]] = deque()
         self._models: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
         self._admitting = threading.Lock()  # of the set of models
 
     @property
-    def device_files(self) -> tuple[DeviceFile, ...]:
-        return self._held()[1].device_files
+    def leased(self) -> tuple[DeviceFile, ...]:
+        """None before there is a lease, and after `close`."""
+        tenure = self._tenure
+        return () if tenure is None else tenure.lease.device_files
 
     @property
-    def leased(self) -> tuple[DeviceFile, ...]:
-        """The same, none when nothing is held."""
-        lease = self._lease
-        return () if lease is None else lease.device_files
+    def lease(self) -> LeaseView | None:
+        """As far as it is known here."""
+        if not self.is_quiet():
+            self.listen()
+        with self._hearing:
+            lease = None if self._tenure is None else self._tenure.lease
+            state = _WITHOUT.get(self._link.phase)
+            if lease is None or state is None:
+                return lease
+            return replace(lease, state=state, ends_at=None, cause=str(self._link.cause))
 
-    async def acquire(self) -> None:
-        """Connect and lease, unless that is done. Raises: FuriosaRuntimeError, leaving nothing held."""
-        async with self._changing:
-            self.check_open()
-            if self._lease is not None:
-                return
-            with translated():
-                connection = await Connection.open(client=CLIENT)
-                self._acquiring = connection
-                try:
-                    self.check_open()
-                    lease = await connection.acquire(self._spec, self._wait)
-                except BaseException:
-                    await connection.close()
-                    self.check_open()  # then it was `close` that ended the wait
-                    raise
-                finally:
-                    self._acquiring = None
-            weakref.finalize(self, io.hang_up, connection)
-            self._connection, self._lease = connection, lease
+    async def tenure(self, check: Callable[[], object]) -> Tenure:
+        """The lease, taken first if there was none yet, or resumed if the broker has gone since.
 
-    def check_open(self) -> None:
-        if self._closed:
-            raise SessionClosed("the runtime is closed; create a new one")
+        `check` raises when the caller needs it no longer, see `stir`.
+        Raises: FuriosaRuntimeError (DeviceBusy, SessionClosed, SessionTerminated); what `check` raises.
+        """
+        while True:
+            check()
+            leads = False
+            try:
+                with self._hearing:
+                    self._link.check()
+                    if self._link.held:
+                        assert self._tenure is not None
+                        return self._tenure
+                    leads = not self._is_taken()
+                    if leads:
+                        self._taker = os.getpid()
+                if leads:
+                    await self._take(check)
+                else:
+                    await self._claim.nap(lambda: check() or not self._is_taken(), LOOK_SECONDS)
+            finally:
+                if leads:
+                    self._taker = None
+                    self._claim.stir()
+
+    def holds(self, tenure: Tenure) -> bool:
+        """Whether it still is the one."""
+        return tenure is self._tenure and self._link.held
+
+    def check(self) -> None:
+        """Raises: SessionClosed, SessionTerminated."""
+        self._link.check()
+
+    def stir(self) -> None:
+        """Whoever waits in `tenure` looks whether he still should."""
+        self._claim.stir()
 
     def admit(self, model: "LoadedModel") -> None:
         """From now on it hears what happens to the lease, and ends with it."""
@@ -91,10 +124,9 @@ class Holding:
 
         Whether the models closed in time. Twice is once.
         """
-        self._closed = True
-        acquiring = self._acquiring
-        if acquiring is not None:
-            await acquiring.close()
+        with self._hearing:
+            self._link.handle(Closed())
+        self.stir()
         models = self._admitted()
         in_time = True
         try:
@@ -109,65 +141,41 @@ class Holding:
 
     def listen(self) -> None:
         """Pass on what happened to the lease since the last time."""
-        connection, lease = self._connection, self._lease
-        if connection is None or lease is None:
-            return  # closed: the models know
         with self._hearing:  # whoever comes second finds the news passed on
+            tenure = self._tenure
+            if tenure is None or not self._link.held:
+                return  # the models know
             try:
-                notices = connection.take_notices(lease.id)
-            except broker.FuriosaError as error:
-                self._end(error)
-                return
-            for notice in notices:
-                if isinstance(notice, LeaseRecalledNotice):
-                    text = "lease %s will be taken away in %g s: %s"
-                    _log.warning(text, notice.lease_id, notice.grace, notice.cause)
-                    continue
-                for model in self._admitted():
-                    model.hear(notice)
+                while notices := tenure.take_notices():
+                    for notice in notices:
+                        self._hear(tenure, notice)
+            except broker.BrokerUnavailable as error:
+                self._lose(tenure, error)
 
     def is_quiet(self) -> bool:
         """Whether `listen` would hear nothing."""
-        connection, lease = self._connection, self._lease
-        return connection is not None and lease is not None and connection.is_quiet(lease.id)
-
-    def watch(self, descriptors: Sequence[int], bell: int) -> io.Watch:
-        """Yours to close. Raises: SessionClosed."""
-        connection, lease = self._held()
-        return io.Watch(connection, lease.id, descriptors, bell)
+        tenure = self._tenure
+        return tenure is not None and tenure.is_quiet()
 
     async def wait(self, watch: io.Watch, look: Callable[[], bool], spin_ns: int) -> None:
         """Until `look` has found something or there is something to `listen` to."""
-        if self._connection is None:
+        if self._tenure is None:
             return  # closed: the models know
         try:
             await watch.wait(look, spin_ns)
-        except broker.FuriosaError as error:
-            self._end(error)
+        except broker.FuriosaError:
+            self.listen()  # it may be an old one's watch; this asks the one that counts
 
-    async def load(self, enf: bytes, *, traced: bool) -> ProgramView:
-        connection, lease = self._held()
-        while self._orphans:
-            await self.unload(self._orphans.popleft())
-        return await connection.load_program(lease.id, enf, traced=traced)
-
-    async def open_queue(self, file: DeviceFile, geometry: Geometry) -> tuple[int, Descriptors]:
-        connection, lease = self._held()
-        return await connection.open_queue(lease.id, file, geometry)
+    def lose(self, tenure: Tenure, cause: broker.BrokerUnavailable) -> None:
+        """Its broker does not answer."""
+        with self._hearing:
+            self._lose(tenure, cause)
 
     async def unload(self, deployment: Deployment[io.Watch]) -> None:
-        await self.forget(deployment.program_id, [port.queue_id for port in deployment.ports])
-
-    async def forget(self, program_id: int, queue_ids: Sequence[int]) -> None:
-        """Free what is left of them: a worker that died has taken its part along."""
-        connection, lease = self._connection, self._lease
-        if connection is None or lease is None:
-            return  # everything has gone with the lease
-        for queue_id in queue_ids:
-            with contextlib.suppress(broker.FuriosaError):
-                await connection.close_queue(lease.id, queue_id)
-        with contextlib.suppress(broker.FuriosaError):
-            await connection.unload_program(lease.id, program_id)
+        tenure = self._tenure
+        if tenure is not None and deployment.tenure is tenure:  # else it went with its own
+            queue_ids = [port.queue_id for port in deployment.ports]
+            await tenure.forget(deployment.program_id, queue_ids)
 
     def adopt(self, deployments: Sequence[Deployment[io.Watch]]) -> None:
         """What a model that was never closed has left behind. Called by the garbage collector."""
@@ -175,28 +183,98 @@ class Holding:
             deployment.fail(SessionClosed("nobody holds it any more"))
             self._orphans.append(deployment)
 
-    async def _release(self) -> None:
-        async with self._changing:
-            connection, lease = self._connection, self._lease
-            if connection is None or lease is None:
-                return
-            self._connection = self._lease = None
-            try:
-                with contextlib.suppress(broker.FuriosaError):  # gone is gone
-                    await connection.release(lease.id)
-            finally:
-                await connection.close()
+    async def unload_orphans(self) -> None:
+        while self._orphans:
+            await self.unload(self._orphans.popleft())
 
-    def _held(self) -> tuple[Connection, LeaseView]:
-        connection, lease = self._connection, self._lease
-        if connection is None or lease is None:
-            raise SessionClosed("the runtime is closed; create a new one")
-        return connection, lease
+    async def _take(self, check: Callable[[], object]) -> None:
+        """Afterwards the link is held, ended or closed."""
+
+        def needed() -> None:
+            self._link.check()
+            check()
+
+        former, began = self._tenure, time.monotonic()
+        if former is None:
+            with translated():
+                tenure = await self._claim.take(needed)
+        else:
+            try:
+                if former.pid != os.getpid():
+                    assert self._link.cause is not None
+                    raise self._link.cause  # the lease is the parent's to resume
+                tenure = await self._claim.retake(former, needed)
+            except broker.FuriosaError as error:
+                with self._hearing:
+                    self._end(error)
+                return
+        with self._hearing:
+            taken = self._link.phase is not LinkPhase.CLOSED
+            if taken:
+                self._link.handle(Taken())
+                self._tenure = tenure
+                if self._hanging_up is not None:
+                    self._hanging_up.detach()
+                self._hanging_up = weakref.finalize(self, io.hang_up, tenure.connection)
+        if not taken:
+            await tenure.connection.close()
+        elif former is not None:
+            how = "resumed" if tenure.lease.id == former.lease.id else "replaced"
+            names = ",".join(map(str, tenure.lease.device_files))
+            text = "lease %s of %s was %s after %.3f s"
+            _log.info(text, tenure.lease.id, names, how, time.monotonic() - began)
+
+    async def _release(self) -> None:
+        if self._is_taken():  # by somebody who has been told to stop
+            await self._claim.nap(lambda: not self._is_taken(), GIVE_BACK_SECONDS)
+        with self._hearing:
+            tenure, self._tenure = self._tenure, None
+        if tenure is not None:
+            await tenure.release()
+
+    def _is_taken(self) -> bool:
+        return self._taker == os.getpid()
 
     def _admitted(self) -> "tuple[LoadedModel, ...]":
         with self._admitting:
             return tuple(self._models)
 
+    # the rest with `_hearing` held
+
+    def _hear(self, tenure: Tenure, notice: LeaseNotice) -> None:
+        match notice:
+            case LeaseRecalledNotice(lease_id, cause, grace, state):
+                _log.warning("lease %s will be taken away in %g s: %s", lease_id, grace, cause)
+                ends = time.time() + grace
+                tenure.lease = replace(tenure.lease, state=state, ends_at=ends, cause=cause)
+                if state is LeaseState.RECALLED and cause != SHUTTING_DOWN:
+                    self._link.handle(Recalled())
+            case LeaseEndedNotice(lease_id, cause):
+                error = broker.LeaseEnded(lease_id, cause)
+                if cause == SHUTTING_DOWN:
+                    self._lose(tenure, error)
+                else:
+                    self._end(error)
+            case _:
+                for model in self._admitted():
+                    model.lose(broker.WorkerDied(str(notice.device_file), notice.cause))
+
+    def _lose(self, tenure: Tenure, cause: broker.FuriosaError) -> None:
+        if tenure is not self._tenure or not self._link.held:
+            return  # no news
+        cause.with_traceback(None)  # it is kept, and so would be what its frames hold
+        if tenure.pid != os.getpid() or self._link.handle(Cut(cause)) is LinkPhase.ENDED:
+            self._end(cause)
+            return
+        _log.warning("the broker has gone; lease %s will be resumed: %s", tenure.lease.id, cause)
+        io.hang_up(tenure.connection)
+        for model in self._admitted():
+            model.lose(cause)
+
     def _end(self, cause: broker.FuriosaError) -> None:
+        if self._link.phase is LinkPhase.CLOSED:
+            return
+        cause.with_traceback(None)  # likewise
+        self._link.handle(Ended(cause))
         for model in self._admitted():
             model.end(cause)

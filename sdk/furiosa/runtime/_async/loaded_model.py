@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from furiosa.common import errors as broker
-from furiosa.common.views import LeaseEndedNotice, ProgramView, WorkerDiedNotice
+from furiosa.common.views import ProgramView
 from furiosa.queuepair import Completion
 from furiosa.runtime._async import io
 from furiosa.runtime._async.holding import GIVE_BACK_SECONDS, Holding
+from furiosa.runtime._async.tenure import Tenure
 from furiosa.runtime._core.describe import Model, TensorDesc
 from furiosa.runtime._core.errors import FuriosaRuntimeError, SessionClosed
 from furiosa.runtime._core.inflight import Run, Signal, Stage
@@ -22,14 +23,15 @@ from furiosa.runtime._core.places import Layout
 from furiosa.runtime._core.recording import Timed
 from furiosa.runtime._core.session import Closed, Ended, Loaded, Lost, Phase, Session, terminated
 from furiosa.runtime._core.stats import Stats, Tally
-from furiosa.runtime._core.translate import translate
+from furiosa.runtime._core.translate import interruption, lost, translate
 from furiosa.runtime._core.validate import Inputs, Outputs
 from furiosa.runtime._deployment import Deployment, Port
 
 Array = npt.NDArray[Any]
 
 # A death that is reported while the program is being loaded may be an old one, of a worker that this
-# load has replaced already, or a new one. Loading once more is right in both cases.
+# load has replaced already, or a new one. Loading once more is right in both cases. So it is when the
+# broker has gone meanwhile.
 LOADS: Final = 3
 CLOSE_SECONDS: Final = 10.0  # how long close() lets runs in flight finish
 
@@ -42,16 +44,16 @@ _FATAL: Final = (
     broker.UnknownLease,
     broker.NotLeaseOwner,
     broker.NoSession,
-    broker.BrokerUnavailable,
 )
 
 
 class LoadedModel:
     """Any number of `infer` calls may be active at once.
 
-    When a worker dies, those in flight raise FuriosaRuntimeError and the next one loads the program
-    anew. When the lease or the broker is gone, every call raises SessionTerminated; until then a lease
-    that is being taken back works as before, and a warning is logged.
+    When a worker dies, or the broker goes and the lease is to be resumed, those in flight raise
+    FuriosaRuntimeError and the next one loads the program anew. When the lease has ended, every call
+    raises SessionTerminated; until then a lease that is being taken back works as before, and a warning
+    is logged.
     """
 
     model: Model  # these three are set by the first `load`
@@ -76,27 +78,28 @@ class LoadedModel:
 
     async def load(self) -> None:
         """Put the program on the devices, unless it is there. Raises: FuriosaRuntimeError."""
-        async with self._changing:
-            with self._lock:
-                self._session.check()
-                if self._session.phase is _LOADED:
-                    return
-            try:
-                if self._deployments:  # lost; what is left of it where no worker died
-                    await self._holding.unload(self._deployments[0])
-                    with self._lock:
-                        self._deployments.clear()
-                for _ in range(LOADS):
-                    self._loss = None
-                    if await self._deploy():
-                        return
-                assert self._loss is not None
-                raise self._loss
-            except broker.FuriosaError as error:
-                if isinstance(error, _FATAL):
-                    self.end(error)
+        loss: broker.FuriosaError | None = None
+        for _ in range(LOADS):
+            tenure = await self._holding.tenure(self.check)
+            async with self._changing:
+                with self._lock:
                     self._session.check()
-                raise translate(error) from error
+                    if self._session.phase is _LOADED:
+                        return
+                try:
+                    if self._deployments:  # lost; what is left of it where no worker died
+                        await self._holding.unload(self._deployments[0])
+                        with self._lock:
+                            self._deployments.clear()
+                    self._loss = None
+                    if await self._deploy(tenure):
+                        return
+                    loss = self._loss
+                except broker.FuriosaError as error:
+                    self._failed(tenure, error)
+                    loss = error
+        assert loss is not None
+        raise translate(loss) from loss
 
     async def infer(
         self, arrays: Sequence[Array], wanted: Sequence[int], timed: Timed | None = None
@@ -152,7 +155,7 @@ class LoadedModel:
     @property
     def capacity(self) -> int:
         """How many runs its devices take at once."""
-        return self._workers * len(self._holding.device_files)
+        return self._workers * len(self._holding.leased)
 
     def check(self) -> None:
         """Raises: SessionClosed, SessionTerminated when it can run nothing any more."""
@@ -169,6 +172,7 @@ class LoadedModel:
         with self._lock:
             self._session.handle(Closed())
         self._tell()
+        self._holding.stir()
 
     async def close(self, *, unload: bool) -> bool:
         """Refuse new calls, let those in flight finish, then give everything back; twice is once.
@@ -183,20 +187,16 @@ class LoadedModel:
             with io.uninterrupted(GIVE_BACK_SECONDS):
                 await self._give_back(unload)
 
-    def hear(self, notice: LeaseEndedNotice | WorkerDiedNotice) -> None:
-        """Something happened to the lease."""
-        if not isinstance(notice, WorkerDiedNotice):
-            self.end(broker.LeaseEnded(notice.lease_id, notice.cause))
-            return
-        loss = broker.WorkerDied(str(notice.device_file), notice.cause)
+    def lose(self, loss: broker.FuriosaError) -> None:
+        """A worker died or the broker has gone, and with it the program; the lease stays or is resumed."""
         with self._lock:
             self._loss = loss
             self._session.handle(Lost())
-            signals = self._fail(translate(loss))
+            signals = self._fail(lost(loss))
         _set(signals)
 
     def end(self, cause: broker.FuriosaError) -> None:
-        """The lease or the broker is gone."""
+        """The lease is gone."""
         with self._lock:
             self._session.handle(Ended(cause))
             signals = self._fail(terminated(cause))
@@ -217,7 +217,7 @@ class LoadedModel:
                     try:
                         return deployment, deployment.runs.enter(loan and loan[0]), loan
                     except BaseException:
-                        signals = self._lose(deployment, _interruption())
+                        signals = self._lose(deployment, interruption())
                         _set(signals)
                         raise
                 self._session.check()
@@ -293,7 +293,7 @@ class LoadedModel:
     def _interrupted(self, deployment: Deployment[io.Watch]) -> None:
         """A Ctrl-C at the wrong moment: between a record and its ring, say, which shifts all later ones."""
         with self._lock:
-            signals = self._lose(deployment, _interruption())
+            signals = self._lose(deployment, interruption())
         _set(signals)
 
     def _lose(
@@ -328,34 +328,50 @@ class LoadedModel:
                     await self._holding.unload(deployment)
             self._deployments.clear()
 
-    async def _deploy(self) -> bool:
-        """Whether the program is on every device; if not, a worker died meanwhile, see `_loss`."""
-        program = await self._holding.load(self.enf, traced=self._traced)
+    def _failed(self, tenure: Tenure, error: broker.FuriosaError) -> None:
+        """Raises what loading failed with, unless it was the broker's going: then to load again may help."""
+        if isinstance(error, broker.BrokerUnavailable):
+            self._holding.lose(tenure, error)
+        else:
+            self._holding.listen()  # the broker may know a better reason
+        self.check()
+        if not self._holding.holds(tenure):
+            return
+        if isinstance(error, _FATAL):
+            self.end(error)
+            self.check()
+        raise translate(error) from error
+
+    async def _deploy(self, tenure: Tenure) -> bool:
+        """Whether the program is on every device; if not, it was lost meanwhile, see `_loss`."""
+        await self._holding.unload_orphans()
+        program = await tenure.load(self.enf, traced=self._traced)
         layout = Layout(program.inputs, program.outputs, self._workers)
         queue_ids: list[int] = []
         ports: list[Port] = []
-        with ExitStack() as opened:
-            try:
-                for file in self._holding.device_files:
-                    queue_id, descriptors = await self._holding.open_queue(file, layout.geometry)
+        adopted = False
+        try:
+            with ExitStack() as opened:
+                for file in tenure.lease.device_files:
+                    queue_id, descriptors = await tenure.open_queue(file, layout.geometry)
                     queue_ids.append(queue_id)
                     port = Port.attach(file, queue_id, descriptors, layout.geometry)
                     opened.callback(port.queue.close)
                     ports.append(port)
-                deployment = Deployment(program.id, layout, ports, self._holding.watch, self._tally)
+                deployment = Deployment(program.id, layout, ports, tenure, self._tally)
                 opened.callback(deployment.close)
                 self._describe(program)
-                if self._adopt(deployment):
+                adopted = self._adopt(deployment)
+                if adopted:
                     opened.pop_all()
-                    return True
-            except BaseException:
-                await self._forget(program, queue_ids)
-                raise
-        await self._forget(program, queue_ids)
-        return False
+        finally:
+            if not adopted:
+                with io.uninterrupted(GIVE_BACK_SECONDS):
+                    await tenure.forget(program.id, queue_ids)
+        return adopted
 
     def _adopt(self, deployment: Deployment[io.Watch]) -> bool:
-        """Make it the current one, unless its worker is dead already. Raises: when closed or ended."""
+        """Make it the current one, unless it is lost already. Raises: when closed or ended."""
         self._holding.listen()
         with self._lock:
             self._session.check()
@@ -364,10 +380,6 @@ class LoadedModel:
             self._session.handle(Loaded())
             self._deployments.append(deployment)
             return True
-
-    async def _forget(self, program: ProgramView, queue_ids: Sequence[int]) -> None:
-        with io.uninterrupted(GIVE_BACK_SECONDS):
-            await self._holding.forget(program.id, queue_ids)
 
     def _describe(self, program: ProgramView) -> None:
         self.model = Model(
@@ -380,10 +392,6 @@ class LoadedModel:
 
 def _nothing() -> None:
     pass
-
-
-def _interruption() -> FuriosaRuntimeError:
-    return FuriosaRuntimeError("a call was interrupted while it used the queue of the device")
 
 
 def _set(signals: Sequence[Signal]) -> None:

@@ -160,7 +160,8 @@ class Queue:
         assert halves is not None
         try:
             while not self._line.over:
-                watch = holding.watch((), halves.fd)
+                tenure = await holding.tenure(self.loaded.check)
+                watch = tenure.watch((), halves.fd)
                 try:
                     await holding.wait(watch, _always, 0)
                 finally:

@@ -25,8 +25,9 @@ class Runner:
     """A model on leased devices, ready to run; any number of calls may be active at once.
 
     When a worker process behind a device dies, the calls in flight raise FuriosaRuntimeError and the
-    next one loads the model anew. When the lease or the broker is gone, every call raises
-    SessionTerminated. A runner that nobody holds any more is closed.
+    next one loads the model anew; likewise when the broker goes, see `on_broker_restart` of `Runtime`.
+    When the lease has ended, every call raises SessionTerminated. A runner that nobody holds any more is
+    closed.
     """
 
     def __init__(self, loaded: LoadedModel, runtime: "Runtime | None") -> None:

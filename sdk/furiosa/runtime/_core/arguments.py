@@ -1,10 +1,14 @@
 """Numbers that callers pass, checked."""
 
 import math
-from typing import Final
+from typing import Final, Literal
+
+from furiosa.runtime._core.link import OnBrokerRestart
 
 DEFAULT_QUEUE_SIZE: Final = 64
 MAX_QUEUE_SIZE: Final = 1 << 16
+
+RestartPolicy = Literal["resume", "raise"]
 
 
 def checked_queue_size(name: str, value: int | None) -> int:
@@ -29,3 +33,14 @@ def checked_seconds(name: str, value: float | None) -> float | None:
             f"{name}: expected a number of seconds that is not negative, found {value}"
         )
     return value
+
+
+def checked_policy(name: str, value: RestartPolicy) -> OnBrokerRestart:
+    """Raises: TypeError, ValueError."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected a str, found {type(value).__name__}")
+    try:
+        return OnBrokerRestart(value)
+    except ValueError:
+        expected = " or ".join(repr(policy.value) for policy in OnBrokerRestart)
+        raise ValueError(f"{name}: expected {expected}, found {value!r}") from None

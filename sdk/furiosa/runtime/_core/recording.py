@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Read by each call of a runner, and empty nearly always; replaced as a whole, under `_changing`.
 active: tuple["Recording", ...] = ()
+# Where everything goes that this process records; profilers record nothing meanwhile.
+whole_process: str | None = None
 _changing = threading.Lock()
 # the span that `record` has open around the calls of this thread or task
 around: "ContextVar[Place | None]" = ContextVar("around", default=None)
@@ -50,6 +52,12 @@ class Recording:
         global active
         with _changing:
             active = (*active, self)
+
+    def begin_in_child(self) -> None:
+        """As the only one of a process just forked, in which a lock may be held for ever."""
+        global active, _changing
+        _changing = threading.Lock()
+        active = (self,)
 
     def end(self) -> None:
         """What is under way now is not recorded any more."""

@@ -7,11 +7,18 @@ from typing import Final
 from furiosa.common import errors as broker
 from furiosa.common.names import DeviceFile
 from furiosa.queuepair import CompletionStatus
-from furiosa.runtime._core.errors import DeviceBusy, FuriosaRuntimeError, SessionTerminated
+from furiosa.runtime._core.errors import (
+    DeviceBusy,
+    FuriosaRuntimeError,
+    IncompatibleModel,
+    SessionTerminated,
+)
 
 _CLASSES: Final[Mapping[type[broker.FuriosaError], type[FuriosaRuntimeError]]] = {
     broker.DeviceBusy: DeviceBusy,
+    broker.InvalidProgram: IncompatibleModel,
     broker.LeaseEnded: SessionTerminated,
+    broker.UnsupportedProgram: IncompatibleModel,
 }
 
 _FAILED: Final[Mapping[CompletionStatus, str]] = {
@@ -27,6 +34,21 @@ def translate(error: broker.FuriosaError) -> FuriosaRuntimeError:
     ours = _CLASSES.get(type(error), FuriosaRuntimeError)(str(error))
     ours.__cause__ = error
     return ours
+
+
+def lost(loss: broker.FuriosaError) -> FuriosaRuntimeError:
+    """What to raise for inferences that were in flight when the program was lost."""
+    if isinstance(loss, broker.WorkerDied):
+        return translate(loss)
+    ours = FuriosaRuntimeError(
+        f"the broker went away, and it is not known whether this inference was run: {loss}"
+    )
+    ours.__cause__ = loss
+    return ours
+
+
+def interruption() -> FuriosaRuntimeError:
+    return FuriosaRuntimeError("a call was interrupted while it used the queue of the device")
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What callers pass to `run`, checked against the model before anything is sent.
 
-Nothing is cast: a wrong dtype is a TypeError, a wrong shape, count or name a ValueError. Any memory
-layout will do, since inputs are copied into the arena element by element when they are not dense.
+Nothing is cast: a wrong dtype is a TypeError, a wrong shape, count or name a ValueError; an unknown name is
+TensorNameNotFound, which is one. Any memory layout will do, since inputs are copied into the arena element
+by element when they are not dense.
 Source: runtime reference 2 and 7.
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from furiosa.common.tensor import TensorSpec
+from furiosa.runtime._core.errors import TensorNameNotFound
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -25,7 +27,8 @@ Tensor: TypeAlias = Array | np.generic | float | SupportsArray  # plain numbers:
 TensorArray: TypeAlias = Iterable[Tensor] | Tensor  # one Tensor: for models with one input
 
 _INTERFACES = ("__array__", "__array_interface__", "__array_struct__")
-_NUMBER_KINDS = {bool: "b", int: "iuf", float: "f"}  # Python type to the dtype kinds it may become
+# Python type to the dtype kinds it may become
+NUMBER_KINDS = {bool: "b", int: "iuf", float: "f"}
 
 
 class Inputs:
@@ -69,14 +72,14 @@ class Inputs:
             )
         for name in given:
             if name not in self._names:
-                raise ValueError(f"unknown input {name!r}; the model has {_listing(self._names)}")
+                raise _unknown("input", name, self._names)
         missing = [name for name in self._names if name not in given]
         if missing:
             raise ValueError(f"no tensor is given for input {_listing(missing)}")
         return self.ordered([given[name] for name in self._names])
 
     def _listed(self, given: TensorArray) -> Sequence[Tensor]:
-        if _is_tensor(given):
+        if is_tensor(given):
             return [cast("Tensor", given)]
         if isinstance(given, Mapping):
             raise TypeError(
@@ -93,13 +96,13 @@ class Inputs:
     def _admit(self, index: int, tensor: Tensor) -> Array:
         _, shape, dtype = self._expected[index]
         label = f"input {index} ({self._names[index]!r})"
-        if type(tensor) in _NUMBER_KINDS:
-            if shape == () and dtype.kind in _NUMBER_KINDS[type(tensor)]:
+        if type(tensor) in NUMBER_KINDS:
+            if shape == () and dtype.kind in NUMBER_KINDS[type(tensor)]:
                 try:
                     return np.asarray(tensor, dtype)
                 except OverflowError:
                     raise ValueError(f"{label}: {tensor} does not fit into {dtype}") from None
-        elif not _is_tensor(tensor):
+        elif not is_tensor(tensor):
             raise TypeError(f"{label}: expected an array, found {_kind(tensor)}")
         array = np.asarray(tensor)
         text = f"{label}: expected {shape} ({dtype}) but got {array.shape} ({array.dtype})"
@@ -128,12 +131,16 @@ class Outputs:
             if not isinstance(name, str):
                 raise TypeError(f"output_names: expected a list of str, found {_kind(name)} in it")
             if name not in self._names:
-                raise ValueError(f"unknown output {name!r}; the model has {_listing(self._names)}")
+                raise _unknown("output", name, self._names)
         return tuple(self._names.index(name) for name in wanted)
 
 
-def _is_tensor(value: object) -> bool:
-    return type(value) in _NUMBER_KINDS or any(hasattr(value, name) for name in _INTERFACES)
+def _unknown(kind: str, name: object, names: Iterable[str]) -> TensorNameNotFound:
+    return TensorNameNotFound(f"unknown {kind} {name!r}; the model has {_listing(names)}")
+
+
+def is_tensor(value: object) -> bool:
+    return type(value) in NUMBER_KINDS or any(hasattr(value, name) for name in _INTERFACES)
 
 
 def _kind(value: object) -> str:

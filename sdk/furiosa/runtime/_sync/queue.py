@@ -161,7 +161,8 @@ class Queue:
         assert halves is not None
         try:
             while not self._line.over:
-                watch = holding.watch((), halves.fd)
+                tenure = holding.tenure(self.loaded.check)
+                watch = tenure.watch((), halves.fd)
                 try:
                     holding.wait(watch, _always, 0)
                 finally:

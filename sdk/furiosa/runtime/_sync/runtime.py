@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from furiosa.runtime._core.arguments import checked_queue_size, checked_seconds
+from furiosa.common.views import LeaseView
+from furiosa.runtime._core.arguments import (
+    RestartPolicy,
+    checked_policy,
+    checked_queue_size,
+    checked_seconds,
+)
 from furiosa.runtime._core.places import checked_workers
 from furiosa.runtime._core.selection import (
     OLD_VARIABLE,
@@ -33,23 +39,42 @@ class Runtime:
     then NPU_DEVNAME, then "warboy(2)*1". The devices are leased on entering, or with the first runner or
     queue. `wait`: for how many seconds to queue for devices that others hold, math.inf for as long as it
     takes; without it that is DeviceBusy at once, with it when the time is over. A wait ends early by
-    cancellation, Ctrl-C or `close`, and leaves no lease.
+    cancellation, Ctrl-C or `close`, and leaves no lease. `on_broker_restart`: when the broker goes and
+    comes back, "resume" goes on with the same lease, or with a new one of the same devices; calls that
+    were in flight raise FuriosaRuntimeError, and later ones wait up to a minute for the broker. With
+    "raise" all raise SessionTerminated.
     Raises: FuriosaRuntimeError when the text does not follow the grammar; TypeError, ValueError for a
-    wait that is no time.
+    wait that is no time, and for another policy.
     """
 
-    def __init__(self, device: str | None = None, *, wait: float | None = None) -> None:
+    def __init__(
+        self,
+        device: str | None = None,
+        *,
+        wait: float | None = None,
+        on_broker_restart: RestartPolicy = "resume",
+    ) -> None:
         text, source = device_text(device, os.environ)
         if source == OLD_VARIABLE:
             _log.warning(OLD_VARIABLE_WARNING)
         spec = parse(text, source)
         self._target = target_of(spec)
-        self._holding = Holding(spec, checked_seconds("wait", wait))
+        policy = checked_policy("on_broker_restart", on_broker_restart)
+        self._holding = Holding(spec, checked_seconds("wait", wait), policy)
 
     @property
     def devices(self) -> tuple[str, ...]:
         """The leased device files, e.g. "npu0pe0-1"; none before they are leased and after `close`."""
         return tuple(map(str, self._holding.leased))
+
+    @property
+    def lease(self) -> LeaseView | None:
+        """The lease as it is known here: what has arrived is heard, the broker is not asked.
+
+        DETACHED: the broker has gone, and the next call resumes it. RECALLED: it will be taken away at
+        `ends_at`. ENDED: it is over. `cause` says why. None before there is one and after `close`.
+        """
+        return self._holding.lease
 
     @io.opening
     def create_runner(
@@ -96,7 +121,7 @@ class Runtime:
         return self._holding.close()
 
     def __enter__(self) -> Self:
-        self._holding.acquire()
+        self._holding.tenure(self._holding.check)
         return self
 
     def __exit__(
@@ -114,10 +139,10 @@ class Runtime:
         batch_size: int | None,
         compiler_config: Mapping[str, object] | None,
     ) -> LoadedModel:
-        self._holding.check_open()
+        self._holding.check()
         workers = checked_workers(worker_num)
         enf = io.in_thread(lambda: enf_of(model, self._target, batch_size, compiler_config))
-        self._holding.acquire()
+        self._holding.tenure(self._holding.check)
         loaded = LoadedModel(self._holding, enf, workers)
         loaded.load()
         return loaded
@@ -129,15 +154,17 @@ def create_runner(
     *,
     device: str | None = None,
     wait: float | None = None,
+    on_broker_restart: RestartPolicy = "resume",
     worker_num: int | None = None,
     batch_size: int | None = None,
     compiler_config: Mapping[str, object] | None = None,
 ) -> Runner:
     """Lease devices and load a model on them; both end with the runner.
 
-    `device` and `wait` are as for `Runtime`, everything else as for `Runtime.create_runner`.
+    `device`, `wait` and `on_broker_restart` are as for `Runtime`, everything else as for
+    `Runtime.create_runner`.
     """
-    runtime = Runtime(device, wait=wait)
+    runtime = Runtime(device, wait=wait, on_broker_restart=on_broker_restart)
     try:
         loaded = runtime._loaded(model, worker_num, batch_size, compiler_config)
     except BaseException:
@@ -152,6 +179,7 @@ def create_queue(
     *,
     device: str | None = None,
     wait: float | None = None,
+    on_broker_restart: RestartPolicy = "resume",
     worker_num: int | None = None,
     batch_size: int | None = None,
     input_queue_size: int | None = None,
@@ -160,10 +188,11 @@ def create_queue(
 ) -> Ends:
     """Lease devices and load a model on them; both end with the receiver.
 
-    `device` and `wait` are as for `Runtime`, everything else as for `Runtime.create_queue`.
+    `device`, `wait` and `on_broker_restart` are as for `Runtime`, everything else as for
+    `Runtime.create_queue`.
     """
     sizes = _queue_sizes(input_queue_size, output_queue_size)
-    runtime = Runtime(device, wait=wait)
+    runtime = Runtime(device, wait=wait, on_broker_restart=on_broker_restart)
     try:
         loaded = runtime._loaded(model, worker_num, batch_size, compiler_config)
     except BaseException:

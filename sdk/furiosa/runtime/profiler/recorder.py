@@ -54,6 +54,8 @@ _WRITERS: Final[Mapping[RecordFormat, tuple[Callable[[Sequence[Span]], str], str
     RecordFormat.ChromeTrace: (chrome_trace, ".json"),
     RecordFormat.PandasDataFrame: (comma_separated, ".csv"),
 }
+# as published
+_DISABLED: Final = "Wrtting profiler output into %s. Profiler API profile() disabled"
 
 
 class profile:
@@ -96,7 +98,10 @@ class profile:
             )
             _log.info("the trace will be in %s", self.file.name)
         self._recording = Recording()
-        self._recording.begin()
+        if recording.whole_process is None:
+            self._recording.begin()
+        else:
+            _log.warning(_DISABLED, recording.whole_process)
         return self
 
     def __exit__(
@@ -145,9 +150,12 @@ class profile:
             yield
         finally:
             recording.around.reset(outside)
-            if not running.paused:
-                thread, end = threading.get_native_id(), time.monotonic_ns()
-                running.entries.append(Named(place, parent_id, thread, start, end, name))
+            thread, end = threading.get_native_id(), time.monotonic_ns()
+            named = Named(place, parent_id, thread, start, end, name)
+            if recording.whole_process is not None:
+                recording.add(named)
+            elif not running.paused:
+                running.entries.append(named)
 
     def pause(self) -> None:
         """Record nothing until `resume`. Time goes on: a gap stays. Twice is once."""
