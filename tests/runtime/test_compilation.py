@@ -17,8 +17,8 @@ from support import models
 from support.deprecated import quietly
 from support.fake_connection import FakeNpu
 
-errors = quietly("errors")
-session = quietly("session")
+errors = quietly("furiosa.runtime.errors")
+session = quietly("furiosa.runtime.session")
 
 
 @pytest.fixture

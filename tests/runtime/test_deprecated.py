@@ -66,14 +66,14 @@ def test_the_wording_is_in_one_place() -> None:
     ],
 )
 def test_each_error_has_the_published_text(name: str, text: str) -> None:
-    kind = getattr(quietly("errors"), name)
+    kind = getattr(quietly("furiosa.runtime.errors"), name)
     assert str(kind()) == text
     assert str(kind("another text")) == "another text"
     assert issubclass(kind, FuriosaRuntimeError)
 
 
 def test_every_error_is_listed_above_or_is_the_base() -> None:
-    errors = quietly("errors")
+    errors = quietly("furiosa.runtime.errors")
     assert errors.NativeException is errors.FuriosaRuntimeError is FuriosaRuntimeError
     assert len(errors.__all__) == 18 + 2
 
@@ -81,10 +81,10 @@ def test_every_error_is_listed_above_or_is_the_base() -> None:
 def test_errors_survive_being_sent_to_another_process() -> None:
     import pickle
 
-    busy = quietly("errors").DeviceBusy("held by pid 1")
+    busy = quietly("furiosa.runtime.errors").DeviceBusy("held by pid 1")
     copy = pickle.loads(pickle.dumps(busy))
     assert (type(copy), str(copy)) == (type(busy), "held by pid 1")
 
 
 def test_nobody_published_a_constant() -> None:
-    assert quietly("consts").__all__ == []
+    assert quietly("furiosa.runtime.consts").__all__ == []

@@ -14,8 +14,8 @@ from furiosa.runtime import _logging
 from furiosa.runtime._environment import log_level, profiler_output
 from support.deprecated import quietly
 
-envs = quietly("envs")
-compiler = quietly("compiler")
+envs = quietly("furiosa.runtime.envs")
+compiler = quietly("furiosa.runtime.compiler")
 
 
 @pytest.fixture

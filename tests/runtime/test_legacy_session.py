@@ -17,9 +17,9 @@ from support.deprecated import quietly
 from support.fake_connection import FakeNpu, X
 from support.runners import ENF, ones
 
-session = quietly("session")
-errors = quietly("errors")
-tensor = quietly("tensor")
+session = quietly("furiosa.runtime.session")
+errors = quietly("furiosa.runtime.errors")
+tensor = quietly("furiosa.runtime.tensor")
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def test_members_of_the_model_end_with_the_session(queued: Any) -> None:
 
 def test_tensors_of_a_model(sess: Any) -> None:
     model = sess.model
-    assert isinstance(model, quietly("model").Model)
+    assert isinstance(model, quietly("furiosa.runtime.model").Model)
     for made in (model.allocate_inputs(), model.create_inputs(), model.allocate_tensors(["x"])):
         assert [(each.shape, each.dtype) for each in made] == [(X.shape, np.float32)]
         made[0] = ones(2)

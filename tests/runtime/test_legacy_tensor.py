@@ -8,8 +8,8 @@ import pytest
 from furiosa.runtime import DataType, TensorDesc
 from support.deprecated import quietly
 
-tensor = quietly("tensor")
-errors = quietly("errors")
+tensor = quietly("furiosa.runtime.tensor")
+errors = quietly("furiosa.runtime.errors")
 DESC = TensorDesc("x", (2, 3), DataType.FLOAT32)
 
 

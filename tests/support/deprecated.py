@@ -9,11 +9,11 @@ from typing import Final
 NAMES: Final = ("compiler", "consts", "envs", "errors", "model", "session", "tensor")
 
 
-def quietly(name: str) -> ModuleType:
-    """furiosa.runtime.<name>, without its warning."""
+def quietly(module: str) -> ModuleType:
+    """Without its warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        return importlib.import_module(f"furiosa.runtime.{name}")
+        return importlib.import_module(module)
 
 
 def anew(name: str) -> ModuleType:

@@ -14,6 +14,21 @@ DeviceError                 a RuntimeError, as in the published package
 └── BrokerError             the broker cannot be asked
 """
 
+__all__ = [
+    "BrokerError",
+    "DeviceBusy",
+    "DeviceError",
+    "DeviceNotFound",
+    "HwmonError",
+    "IncompatibleDriver",
+    "IoError",
+    "ParseError",
+    "PerformanceCounterError",
+    "PermissionDenied",
+    "UnexpectedValue",
+    "UnknownArch",
+]
+
 
 class DeviceError(RuntimeError):
     """Base of the tree; raised itself for nothing."""
