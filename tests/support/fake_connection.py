@@ -289,7 +289,13 @@ class FakeConnection:
             raise self._npu.resume_error
         return self._npu.lease
 
-    def acquire(self, spec: DeviceSpec, wait_limit: float | None = None) -> LeaseView:
+    def acquire(
+        self,
+        spec: DeviceSpec,
+        wait_limit: float | None = None,
+        *,
+        time_to_live: float | None = None,
+    ) -> LeaseView:
         self._npu.waits.append(wait_limit)
         while not self.may_lease(spec, wait_limit):
             time.sleep(0)
@@ -400,7 +406,13 @@ class AsyncFakeConnection:
         await anyio.lowlevel.checkpoint()
         return self._blocking.resume(lease_id, secret)
 
-    async def acquire(self, spec: DeviceSpec, wait_limit: float | None = None) -> LeaseView:
+    async def acquire(
+        self,
+        spec: DeviceSpec,
+        wait_limit: float | None = None,
+        *,
+        time_to_live: float | None = None,
+    ) -> LeaseView:
         self._npu.waits.append(wait_limit)
         while not self._blocking.may_lease(spec, wait_limit):
             await anyio.lowlevel.checkpoint()

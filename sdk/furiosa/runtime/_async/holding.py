@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 from furiosa.common import errors as broker
 from furiosa.common.causes import SHUTTING_DOWN
 from furiosa.common.names import DeviceFile
-from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import (
     LeaseEndedNotice,
     LeaseNotice,
@@ -45,9 +44,8 @@ LOOK_SECONDS: Final = 1.0  # a Ctrl-C may keep whoever resumes the lease from te
 class Holding:
     """Nothing is held until `tenure`. When nobody holds a Holding any more the broker takes it back."""
 
-    def __init__(self, spec: DeviceSpec, wait: float | None, policy: OnBrokerRestart) -> None:
-        """`wait`: for so many seconds, when devices are held by others."""
-        self._claim = Claim(spec, wait)
+    def __init__(self, claim: Claim, policy: OnBrokerRestart) -> None:
+        self._claim = claim
         self._link = Link(policy)
         self._tenure: Tenure | None = None  # the newest; of no use while the link is cut
         self._hanging_up: weakref.finalize[..., Holding] | None = None
@@ -101,6 +99,12 @@ class Holding:
                 if leads:
                     self._taker = None
                     self._claim.stir()
+
+    async def renew(self, time_to_live: float | None) -> LeaseView:
+        """Raises: FuriosaRuntimeError (SessionClosed, SessionTerminated)."""
+        tenure = await self.tenure(self.check)
+        with translated():
+            return await tenure.renew(time_to_live)
 
     def holds(self, tenure: Tenure) -> bool:
         """Whether it still is the one."""

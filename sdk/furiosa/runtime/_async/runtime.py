@@ -8,6 +8,7 @@ from typing import Self
 
 from furiosa.common.views import LeaseView
 from furiosa.runtime._async import io
+from furiosa.runtime._async.claim import Claim
 from furiosa.runtime._async.holding import Holding
 from furiosa.runtime._async.loaded_model import LoadedModel
 from furiosa.runtime._async.queue import Ends, open_queue
@@ -41,7 +42,8 @@ class Runtime:
     cancellation, Ctrl-C or `close`, and leaves no lease. `on_broker_restart`: when the broker goes and
     comes back, "resume" goes on with the same lease, or with a new one of the same devices; calls that
     were in flight raise FuriosaRuntimeError, and later ones wait up to a minute for the broker. With
-    "raise" all raise SessionTerminated.
+    "raise" all raise SessionTerminated. `time_to_live`: in seconds; the lease ends so long after it was
+    granted or renewed last, see `renew`. Without it, it ends with `close` or the process.
     Raises: FuriosaRuntimeError when the text does not follow the grammar; TypeError, ValueError for a
     wait that is no time, and for another policy.
     """
@@ -52,6 +54,7 @@ class Runtime:
         *,
         wait: float | None = None,
         on_broker_restart: RestartPolicy = "resume",
+        time_to_live: float | None = None,
     ) -> None:
         text, source = device_text(device, os.environ)
         if source == OLD_VARIABLE:
@@ -59,7 +62,8 @@ class Runtime:
         spec = parse(text, source)
         self._target = target_of(spec)
         policy = checked_policy("on_broker_restart", on_broker_restart)
-        self._holding = Holding(spec, checked_seconds("wait", wait), policy)
+        lifetime = checked_seconds("time_to_live", time_to_live)
+        self._holding = Holding(Claim(spec, checked_seconds("wait", wait), lifetime), policy)
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -74,6 +78,14 @@ class Runtime:
         `ends_at`. ENDED: it is over. `cause` says why. None before there is one and after `close`.
         """
         return self._holding.lease
+
+    async def renew(self, time_to_live: float | None = None) -> LeaseView:
+        """Start the lease's time to live anew, as long as before or so many seconds; the lease afterwards.
+
+        Takes the lease if there was none yet.
+        Raises: FuriosaRuntimeError (DeviceBusy, SessionClosed, SessionTerminated); TypeError, ValueError.
+        """
+        return await self._holding.renew(checked_seconds("time_to_live", time_to_live))
 
     @io.opening
     async def create_runner(

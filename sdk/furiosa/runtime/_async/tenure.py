@@ -37,6 +37,10 @@ class Tenure:
     async def open_queue(self, file: DeviceFile, geometry: Geometry) -> tuple[int, Descriptors]:
         return await self.connection.open_queue(self.lease.id, file, geometry)
 
+    async def renew(self, time_to_live: float | None) -> LeaseView:
+        self.lease = await self.connection.renew(self.lease.id, time_to_live)
+        return self.lease
+
     async def forget(self, program_id: int, queue_ids: Sequence[int]) -> None:
         """Free what is left of them: a worker that died has taken its part along."""
         for queue_id in queue_ids:

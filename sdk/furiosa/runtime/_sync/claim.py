@@ -38,10 +38,11 @@ class Claim:
     wait and after each `stir`, by any task or thread.
     """
 
-    def __init__(self, spec: DeviceSpec, wait: float | None) -> None:
+    def __init__(self, spec: DeviceSpec, wait: float | None, time_to_live: float | None) -> None:
         """`wait`: for so many seconds, when devices are held by others."""
         self._spec = spec
         self._wait = wait
+        self._time_to_live = time_to_live
         self._asking: tuple[Connection, Callable[[], object]] | None = None
         self._naps: set[io.Signal] = set()
         self._lock = threading.Lock()  # of the naps
@@ -104,7 +105,8 @@ class Claim:
             check()
             lease = None if former is None else _resumed(connection, former)
             if lease is None:
-                lease = connection.acquire(*self._wanted(former))
+                spec, wait = self._wanted(former)
+                lease = connection.acquire(spec, wait, time_to_live=self._time_to_live)
             return Tenure(connection, lease)
         except broker.FuriosaError:
             connection.close()

@@ -38,6 +38,10 @@ class Tenure:
     def open_queue(self, file: DeviceFile, geometry: Geometry) -> tuple[int, Descriptors]:
         return self.connection.open_queue(self.lease.id, file, geometry)
 
+    def renew(self, time_to_live: float | None) -> LeaseView:
+        self.lease = self.connection.renew(self.lease.id, time_to_live)
+        return self.lease
+
     def forget(self, program_id: int, queue_ids: Sequence[int]) -> None:
         """Free what is left of them: a worker that died has taken its part along."""
         for queue_id in queue_ids:
