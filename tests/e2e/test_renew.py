@@ -77,7 +77,7 @@ def test_what_is_no_time(value: float, error: type[Exception]) -> None:
         blocking.renew(value)
 
 
-@pytest.mark.parametrize("value", [None, 0, math.inf])
+@pytest.mark.parametrize("value", [None, 0])
 def test_without_an_end_it_holds(value: float | None) -> None:
     with sync.Runtime("npu:0:0", time_to_live=value) as blocking:
         assert blocking.lease is not None

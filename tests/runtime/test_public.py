@@ -33,7 +33,8 @@ def test_the_published_signatures(module: ModuleType) -> None:
     sizes = "input_queue_size=None, output_queue_size=None"
     config = "compiler_config=None"
     leasing = "device=None, wait=None, on_broker_restart='resume'"
-    assert names_of(module.Runtime) == leasing.replace("None,", "None, *,", 1)
+    constructing = leasing.replace("None,", "None, *,", 1)
+    assert names_of(module.Runtime) == f"{constructing}, time_to_live=None"
     assert names_of(module.create_runner) == f"model, *, {leasing}, {loading}, {config}"
     assert names_of(module.create_queue) == f"model, *, {leasing}, {loading}, {sizes}, {config}"
     methods = module.Runtime
