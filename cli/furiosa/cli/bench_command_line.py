@@ -15,10 +15,10 @@ from furiosa.common.build import VERSION
 
 _WORKLOADS: Final = ("L", "T", "latency", "throughput")
 _PLOTS: Final = (".svg", ".html")
-_EPILOG: Final = """\
-Exit status: 0 measured; 1 an error that stderr tells; 2 a wrong command line; 130 interrupted: the report is
-of what was measured until then.
-"""
+_EPILOG: Final = (
+    "Exit status: 0 measured; 1 an error that stderr tells; 2 a wrong command line; 130 interrupted: the "
+    "report is of what was measured until then."
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -131,7 +131,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--plot",
         metavar="<plot-path>",
-        type=_plot,
+        type=Path,
         help="draw the latencies and their course in time: an .svg or .html file",
     )
     add(
@@ -144,13 +144,6 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("ARGS").add_argument
     add("model", metavar="<model-path>", nargs="?", type=Path, help="ONNX, TFLite or ENF file")
     return parser
-
-
-def _plot(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in _PLOTS:
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in {' or '.join(_PLOTS)}")
-    return path
 
 
 def run(argv: Sequence[str] | None) -> ExitCode:
@@ -175,6 +168,8 @@ def _run(argv: Sequence[str] | None, terminal: Terminal) -> ExitCode:
             parser.error("--compare takes two reports and no model")
         if args.compare is None and args.model is None:
             parser.error("the following arguments are required: <model-path>")
+        if args.plot is not None and args.plot.suffix.lower() not in _PLOTS:
+            parser.error(f"--plot: {args.plot} does not end in {' or '.join(_PLOTS)}")
     except SystemExit as exc:  # argparse has printed its help or what is wrong
         return ExitCode.OK if not exc.code else ExitCode.USAGE
     # imported on use: `--help` needs no runtime

@@ -1,81 +1,103 @@
 """`furiosa`: one name for the commands of the SDK that are installed.
 
-Source: command reference 1 (commands, help, version).
+Source: command reference 1 (commands, help, version, exit status). Commands of others are our own addition.
 """
 
 import argparse
 import os
-import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from furiosa.cli.exitcodes import ExitCode
 from furiosa.cli.starting import starting
+from furiosa.cli.subcommands import Executable, Extension, Subcommand, all_of, find
 from furiosa.cli.terminal import Terminal
-
-_COMMANDS: Final = {  # executable to help; the sub-command is the name after the first "-"
-    "furiosa-compile": "FuriosaAI SDK Compiler for DNN models",
-    "furiosa-server": "RESTful/GRPC Serving framework for DNN models",
-    "furiosa-litmus": "Validator to check if DNN models work in FuriosaAI SDK",
-}
 
 Execute = Callable[[str, list[str]], Any]  # does not return
 
+_EPILOG: Final = "furiosa COMMAND --help shows the options of a sub-command."
 
-def main(argv: Sequence[str] | None = None, *, execute: Execute = os.execv) -> ExitCode:
-    """Become the executable of a sub-command, with all arguments after its name as they are.
 
-    So its streams, its exit status and Ctrl+C are its own. Anything else is answered here.
+def main(argv: Sequence[str] | None = None, *, execute: Execute = os.execv) -> ExitCode | int:
+    """Run a sub-command, with all arguments after its name as they are.
+
+    An executable takes the place of this process, so its streams, its exit status and Ctrl+C are its own. An
+    extension is called in it, with the same effect. Anything else is answered here.
     """
     with starting():
         arguments = sys.argv[1:] if argv is None else list(argv)
-        found = _installed()
-        if arguments and arguments[0] in found:
-            path = found[arguments[0]]
-            try:
-                execute(path, [path, *arguments[1:]])
-            except OSError as exc:
-                print(f"furiosa: {path}: {exc.strerror}", file=sys.stderr)
-                return ExitCode.FAILURE
         terminal = Terminal.standard()
-        try:
-            code = _answer(arguments, found)
-            terminal.out.flush()
-        except OSError as exc:
-            terminal.say(f"furiosa: {exc.strerror}")
-            code = ExitCode.FAILURE
-        terminal.finish()
-        return code
+        command = find(arguments[0]) if arguments else None
+        if isinstance(command, Executable):
+            try:
+                execute(command.path, [command.path, *arguments[1:]])
+            except OSError as exc:
+                terminal.say(f"furiosa: {command.path}: {exc.strerror}")
+                return ExitCode.FAILURE
+            return ExitCode.OK
+        if command is None:
+            return _answer(arguments, terminal)
+    return _call(command, arguments[1:], terminal)
 
 
-def _installed() -> Mapping[str, str]:
-    """Paths of the executables beside this one or on PATH, by sub-command."""
-    beside = os.path.dirname(sys.executable)  # a virtual environment need not be activated
-    places = os.pathsep.join((beside, os.environ.get("PATH", os.defpath)))
-    paths = {name: shutil.which(name, path=places) for name in _COMMANDS}
-    return {name.partition("-")[2]: path for name, path in paths.items() if path is not None}
+def _call(extension: Extension, arguments: Sequence[str], terminal: Terminal) -> ExitCode | int:
+    try:
+        with starting():
+            function = extension.load()
+    except Exception as exc:  # whatever the import of a stranger's package raises
+        terminal.say(
+            f"furiosa: {extension.name}: cannot load {extension.target} of {extension.package}: {exc!r}"
+        )
+        return ExitCode.FAILURE
+    sys.argv = [f"furiosa {extension.name}", *arguments]
+    try:
+        code: ExitCode | int = function(list(arguments)) or ExitCode.OK
+        terminal.out.flush()
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        code = ExitCode.BROKEN_PIPE
+    terminal.finish()
+    return code
 
 
-def _answer(arguments: Sequence[str], found: Mapping[str, str]) -> ExitCode:
+def build_parser(commands: Sequence[Subcommand]) -> argparse.ArgumentParser:
     from furiosa.common.build import VERSION
 
     parser = argparse.ArgumentParser(
         prog="furiosa",
         description=f"FuriosaAI SDK CLI (ver. {VERSION.version})",
+        epilog=_EPILOG,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=str(VERSION))
-    commands = parser.add_subparsers(help="sub-command help")
-    for name, text in _COMMANDS.items():
-        if (command := name.partition("-")[2]) in found:
-            commands.add_parser(command, help=text)
+    parser.add_argument(
+        "--version", action="version", version=str(VERSION), help="show the version and exit"
+    )
+    added = parser.add_subparsers(help="sub-command help")
+    for command in commands:
+        added.add_parser(command.name, help=command.summary.replace("%", "%%"))
+    return parser
+
+
+def _answer(arguments: Sequence[str], terminal: Terminal) -> ExitCode:
+    # the version is the same whatever is installed
+    parser = build_parser(() if list(arguments) == ["--version"] else all_of())
     try:
-        parser.parse_args(arguments)
-    except SystemExit as exc:  # argparse has printed its help or what is wrong
-        return ExitCode(exc.code) if isinstance(exc.code, int) else ExitCode.OK
-    parser.print_help()
-    return ExitCode.OK
+        try:
+            parser.parse_args(arguments)
+        except SystemExit as exc:  # argparse has printed its help or what is wrong
+            return ExitCode.USAGE if exc.code else ExitCode.OK
+        else:
+            parser.print_help()
+            return ExitCode.OK
+        finally:
+            terminal.out.flush()
+    except OSError as exc:
+        terminal.say(f"furiosa: {exc.strerror}")
+        return ExitCode.FAILURE
+    finally:
+        terminal.finish()
 
 
 if __name__ == "__main__":

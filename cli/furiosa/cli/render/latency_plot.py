@@ -207,7 +207,7 @@ def _latency(course: Sequence[Moment]) -> Iterator[str]:
             f'height="{bottom - top}"><title>{hint}</title></rect>'
         )
     for tick in x.ticks(10):
-        yield _text(x.at(tick), bottom + 20, f"{tick:g} s", "faint", "middle")
+        yield _text(x.at(tick), bottom + 20, _time(tick * 1e6) if tick else "0", "faint", "middle")
 
 
 def _seconds(course: Sequence[Moment]) -> Axis:
