@@ -185,12 +185,12 @@ def _measure(
     parser: argparse.ArgumentParser, args: argparse.Namespace, terminal: Terminal
 ) -> ExitCode:
     with starting():
-        from furiosa.cli.benchmarking import BadConfig, Request, perform
+        from furiosa.cli.benchmarking import BadConfig, Request, perform, sentence
 
     try:
         request = Request.of(args)
     except (BadConfig, OSError) as exc:
-        terminal.say(f"furiosa-bench: {exc}")
+        terminal.say(f"furiosa-bench: {sentence(exc)}")
         return ExitCode.FAILURE
     except ValueError as exc:
         terminal.say(f"furiosa-bench: {exc}")

@@ -57,7 +57,7 @@ def perform(request: Request, terminal: Terminal) -> ExitCode:
         _check(request)
         report, is_whole = asyncio.run(_measured(request, terminal))
     except (FuriosaRuntimeError, OSError) as exc:
-        terminal.say(f"furiosa-bench: {_sentence(exc)}")
+        terminal.say(f"furiosa-bench: {sentence(exc)}")
         return ExitCode.FAILURE
     code = ExitCode.OK if is_whole else ExitCode.INTERRUPTED
     if report is None:
@@ -69,7 +69,7 @@ def perform(request: Request, terminal: Terminal) -> ExitCode:
             draw = _DRAW[request.plot.suffix.lower()]
             save(request.plot, draw(_plot(report)).encode())
     except OSError as exc:
-        terminal.say(f"furiosa-bench: {_sentence(exc)}")
+        terminal.say(f"furiosa-bench: {sentence(exc)}")
         code = ExitCode.FAILURE
     terminal.out.write(f"{report.text()}\n")
     return code
@@ -161,7 +161,7 @@ def _plot(report: BenchReport) -> Plot:
     )
 
 
-def _sentence(exc: Exception) -> str:
+def sentence(exc: Exception) -> str:
     """In one line; `path: reason` for an error of the operating system, without its number."""
     if isinstance(exc, OSError) and exc.strerror:
         return f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror

@@ -58,7 +58,8 @@ def _line(runner: BenchRunner, seconds: float) -> str:
 
 def _cut(line: str, err: TextIO) -> str:
     """To the width of the terminal: a line that wraps cannot be cleared."""
-    return line[: os.get_terminal_size(err.fileno()).columns - 1]
+    columns = os.get_terminal_size(err.fileno()).columns or 80  # 0: nobody has told it
+    return line[: columns - 1]
 
 
 def _write(err: TextIO, text: str) -> None:
