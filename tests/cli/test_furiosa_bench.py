@@ -264,6 +264,17 @@ def test_ctrl_c_reports_what_was_measured_until_then(enf: str, here: Path) -> No
         assert os.read(terminal, 1 << 16).decode().endswith("\r\x1b[K")  # nothing is left there
 
 
+def test_ctrl_c_twice_reports_too(enf: str, here: Path, broker: Daemon) -> None:
+    with started(enf, "--duration", "1000") as (process, terminal):
+        until(terminal, r"measuring: [1-9]")
+        for _ in range(2):  # tools that start others send it to them and to their group
+            process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert "queries executed" in process.stdout.read()
+        assert process.wait() == 130
+    assert "0 (available)" in broker.furiosactl("list").stdout
+
+
 def test_ctrl_c_before_the_first_query_reports_nothing(
     enf: str, here: Path, broker: Daemon
 ) -> None:

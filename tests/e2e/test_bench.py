@@ -50,6 +50,18 @@ async def test_threads_send_queries_too(daemon: Daemon, enf: Path) -> None:
     assert "0 (available), 1 (available)" in daemon.furiosactl("list").stdout
 
 
+async def test_who_gives_up_on_threads_leaves_nothing_behind(daemon: Daemon, enf: Path) -> None:
+    config = BenchConfig(enf, devices="npu0pe0", io_threads=2, duration=1e6)
+    runner = BenchRunner(config, "T")
+    running = asyncio.create_task(runner.run())
+    await until(lambda: runner.queries >= 3)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert runner.report().queries >= 3
+    await until(lambda: "0 (available)" in daemon.furiosactl("list").stdout)
+
+
 async def test_a_compiled_model_says_its_batch_size(daemon: Daemon, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(models.quantized(models.residual_cnn()).SerializeToString())

@@ -1,8 +1,7 @@
 """Lanes of queries, with runners that have no device."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -72,10 +71,9 @@ class Measured:
         self._workload = workload
         self.plan: Plan | None = None
 
-    @contextmanager
-    def __call__(self) -> Iterator[Plan]:
+    def __call__(self) -> Plan:
         self.plan = Plan(self._config, self._workload)
-        yield self.plan
+        return self.plan
 
     @property
     def queries(self) -> int:
@@ -84,11 +82,11 @@ class Measured:
 
 
 async def in_tasks(model: Model, count: int, warm_up: int, measured: Measured) -> None:
-    await lanes.in_tasks(cast("Runner", model), count, warm_up, measured)
+    await lanes.in_tasks(cast("Runner", model), count, warm_up, nullcontext(), measured)
 
 
 def in_threads(model: Model, count: int, warm_up: int, measured: Measured) -> None:
-    lanes.in_threads(cast("BlockingRunner", model), count, warm_up, measured)
+    lanes.in_threads(cast("BlockingRunner", model), count, warm_up, nullcontext(), measured)
 
 
 async def test_what_warms_up_is_not_counted(clock: Clock) -> None:

@@ -94,7 +94,7 @@ async def _measured(request: Request, terminal: Terminal) -> tuple[BenchReport |
             try:
                 return await running, not was_interrupted
             except asyncio.CancelledError:
-                return None, False
+                return runner.report() if runner.queries else None, False
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ class Histogram:
             return
         self.min = min(self.min, other.min) if self.count else other.min
         self.max = max(self.max, other.max)
-        for low, count in other._counts.items():
+        for low, count in tuple(other._counts.items()):  # it may be in use by its thread
             self._counts[low] = self._counts.get(low, 0) + count
         self.count += other.count
         self.total += other.total

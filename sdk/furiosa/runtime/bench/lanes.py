@@ -13,10 +13,13 @@ from furiosa.runtime._sync.runner import Runner as BlockingRunner
 from furiosa.runtime.bench.recording import Plan
 
 Arrays = list[npt.NDArray[Any]]
-Measuring = Callable[[], AbstractContextManager[Plan]]  # entered when all lanes are warm
+Warming = AbstractContextManager[object]  # around what is not measured
+Begin = Callable[[], Plan]  # called when all lanes are warm
 
 
-async def in_tasks(runner: Runner, lanes: int, warm_up: int, measuring: Measuring) -> None:
+async def in_tasks(
+    runner: Runner, lanes: int, warm_up: int, warming: Warming, begin: Begin
+) -> None:
     """All lanes in this event loop. Raises: what the first query that fails does."""
     inputs = [_zeros(runner.allocate()) for _ in range(lanes)]
 
@@ -29,19 +32,22 @@ async def in_tasks(runner: Runner, lanes: int, warm_up: int, measuring: Measurin
             await runner.run(arrays)
 
     try:
-        async with asyncio.TaskGroup() as group:
-            for arrays in inputs:
-                group.create_task(warm(arrays))
-        with measuring() as plan:
-            recording = plan.recording()
+        with warming:
             async with asyncio.TaskGroup() as group:
                 for arrays in inputs:
-                    group.create_task(lane(arrays))
+                    group.create_task(warm(arrays))
+        plan = begin()
+        recording = plan.recording()
+        async with asyncio.TaskGroup() as group:
+            for arrays in inputs:
+                group.create_task(lane(arrays))
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
 
 
-def in_threads(runner: BlockingRunner, lanes: int, warm_up: int, measuring: Measuring) -> None:
+def in_threads(
+    runner: BlockingRunner, lanes: int, warm_up: int, warming: Warming, begin: Begin
+) -> None:
     """A thread for each lane. Raises: what the first query that fails does."""
     inputs = [_zeros(runner.allocate()) for _ in range(lanes)]
 
@@ -53,9 +59,10 @@ def in_threads(runner: BlockingRunner, lanes: int, warm_up: int, measuring: Meas
         for _ in plan.turns(plan.recording()):
             runner.run(arrays)
 
-    _each(warm, inputs, lambda: None)
-    with measuring() as plan:
-        _each(lane, inputs, plan.stop)
+    with warming:
+        _each(warm, inputs, lambda: None)
+    plan = begin()
+    _each(lane, inputs, plan.stop)
 
 
 def _each(work: Callable[[Arrays], None], inputs: list[Arrays], stop: Callable[[], None]) -> None:

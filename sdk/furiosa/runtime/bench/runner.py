@@ -1,5 +1,6 @@
 """The benchmark itself: lease, load, warm up, measure, give back."""
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -47,6 +48,9 @@ class BenchRunner:
         self._config = config
         self._workload = WORKLOADS[workload]
         self._plan: Plan | None = None
+        self._batch = config.batch
+        self._digest = ""
+        self._is_given_up = False
 
     @property
     def queries(self) -> int:
@@ -63,37 +67,45 @@ class BenchRunner:
 
         Raises: FuriosaRuntimeError; OSError when the model cannot be read or the trace not be written.
         """
-        config = self._config
-        enf, batch, digest = await io.in_thread(self._compiled)
+        enf = await io.in_thread(self._compiled)
         self.stage = Stage.LOADING
-        if self._workload is Workload.THROUGHPUT and config.io_threads > 1:
-            await io.in_thread(lambda: self._in_threads(enf))
+        if self._workload is Workload.THROUGHPUT and self._config.io_threads > 1:
+            try:
+                await io.in_thread(lambda: self._in_threads(enf))
+            except asyncio.CancelledError:
+                self._is_given_up = True  # the thread goes on by itself
+                self.stop()
+                raise
         else:
             await self._in_tasks(enf)
         self.stage = Stage.DONE
-        assert self._plan is not None  # it was measured
+        return self.report()
+
+    def report(self) -> BenchReport:
+        """What was measured so far. For when `run` was cancelled after the first of its `queries`."""
+        assert self._plan is not None, "nothing was measured"
         found = self._plan.all()
         is_closed = self._workload is Workload.THROUGHPUT
         return BenchReport(
             workload=self._workload,
-            path=os.fspath(config.path),
-            md5=digest,
-            batch=batch,
+            path=os.fspath(self._config.path),
+            md5=self._digest,
+            batch=self._batch,
             queries=found.latencies.count,
             run_time=found.end - found.start,
             latencies=found.latencies.without_omissions() if is_closed else found.latencies,
             timeline=found.timeline,
         )
 
-    def _compiled(self) -> tuple[bytes, int, str]:
-        """The executable, its batch size, and the MD5 sum of the model."""
+    def _compiled(self) -> bytes:
         config = self._config
         text, source = device_text(config.devices, os.environ)
         target = target_of(parse(text, source))
         enf = enf_of(config.path, target, config.batch, config.compiler_config)
         with translated():
-            batch = read(enf).batch
-        return enf, batch, _md5(Path(config.path))
+            self._batch = read(enf).batch
+        self._digest = _md5(Path(config.path))
+        return enf
 
     async def _in_tasks(self, enf: bytes) -> None:
         config = self._config
@@ -104,7 +116,8 @@ class BenchRunner:
             self._loaded(runtime.devices)
             count = len(runtime.devices) * config.workers
             in_flight = count if self._workload is Workload.THROUGHPUT else 1
-            await lanes.in_tasks(runner, in_flight, config.warm_up, self._measuring)
+            with _traced(config.trace_output) as warming:
+                await lanes.in_tasks(runner, in_flight, config.warm_up, warming, self._begin)
 
     def _in_threads(self, enf: bytes) -> None:
         config = self._config
@@ -113,27 +126,31 @@ class BenchRunner:
             runtime.create_runner(enf, worker_num=config.workers) as runner,
         ):
             self._loaded(runtime.devices)
-            lanes.in_threads(runner, config.io_threads, config.warm_up, self._measuring)
+            with _traced(config.trace_output) as warming:
+                lanes.in_threads(runner, config.io_threads, config.warm_up, warming, self._begin)
 
     def _loaded(self, devices: tuple[str, ...]) -> None:
         self.devices = devices
         self.stage = Stage.WARMING_UP
 
-    @contextlib.contextmanager
-    def _measuring(self) -> Iterator[Plan]:
-        with _traced(self._config.trace_output):
-            self._plan = Plan(self._config, self._workload)
-            self.stage = Stage.MEASURING
-            yield self._plan
+    def _begin(self) -> Plan:
+        self._plan = Plan(self._config, self._workload)
+        self.stage = Stage.MEASURING
+        if self._is_given_up:
+            self._plan.stop()
+        return self._plan
 
 
 @contextlib.contextmanager
-def _traced(path: str | os.PathLike[str] | None) -> Iterator[None]:
+def _traced(
+    path: str | os.PathLike[str] | None,
+) -> Iterator[contextlib.AbstractContextManager[None]]:
+    """What runs in the context that it yields is not in the trace, but has what tracing needs loaded."""
     if path is None:
-        yield
+        yield contextlib.nullcontext()
         return
-    with open(path, "w", encoding="utf-8") as file, profile(file=file):
-        yield
+    with open(path, "w", encoding="utf-8") as file, profile(file=file) as profiler:
+        yield profiler.record("warm-up", warm_up=True)
 
 
 def _md5(path: Path) -> str:

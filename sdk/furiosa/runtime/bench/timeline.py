@@ -40,7 +40,7 @@ class Timeline:
         """Add all of `other`, which began at the same time."""
         while self._width < other._width:
             self._widen()
-        for number, latencies in other._slots.items():
+        for number, latencies in tuple(other._slots.items()):  # it may be in use by its thread
             self._slot(number * other._width // self._width).merge(latencies)
 
     def slots(self, end: int) -> Iterator[Slot]:
