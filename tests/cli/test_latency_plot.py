@@ -1,7 +1,6 @@
 """The drawing of a benchmark: what is in it, and that a browser can show it."""
 
 import math
-import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -36,11 +35,7 @@ def elements(plot: Plot, style: str) -> list[ElementTree.Element]:
 
 def test_each_latency_is_in_a_bar() -> None:
     hints = [bar.findtext(f"{SVG}title", "") for bar in elements(PLOT, "bar")]
-    assert [re.findall(r": (\d+) \((.*) %\)", hint) for hint in hints] == [
-        [("60", "60")],
-        [("30", "30")],
-        [("10", "10")],
-    ]
+    assert [hint.rpartition(": ")[2] for hint in hints] == ["60 %", "30 %", "10 %"]
 
 
 def test_percentiles_stand_where_their_values_are() -> None:

@@ -1,6 +1,7 @@
 """Reports of furiosa.runtime.bench, without a device."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,9 +27,9 @@ def a_report(workload: Workload = Workload.LATENCY) -> BenchReport:
         path="mnist-8.onnx",
         md5="0" * 32,
         batch=2,
-        queries=1000,
         run_time=2_000_000_000,
         latencies=latencies,
+        without_omissions=latencies,
         timeline=timeline,
     )
 
@@ -67,11 +68,26 @@ def test_the_other_workload_swaps_the_nouns() -> None:
     assert json.loads(a_report(Workload.THROUGHPUT).json())["result"]["mode"] == "Throughput"
 
 
+def test_only_percentiles_are_without_omissions() -> None:
+    latencies = Histogram()
+    for us in (*[1000] * 39, 61_000):
+        latencies.record(us * 1000)
+    report = replace(
+        a_report(Workload.THROUGHPUT),
+        latencies=latencies,
+        without_omissions=latencies.without_omissions(),
+        run_time=100_000_000,
+    )
+    assert (report.queries, report.stats["mean"]) == (40, 2500)
+    assert report.qps * report.stats["mean"] == pytest.approx(1e6)  # one lane, always busy
+    assert report.stats["95th percentile"] > 50_000  # of the 40 it would be 1000
+
+
 def test_of_one_query_all_figures_are_the_same() -> None:
     latencies = Histogram()
     latencies.record(7_448_123)
     timeline = Timeline()
-    report = BenchReport(Workload.LATENCY, "m", "0", 1, 1, 8_000_000, latencies, timeline)
+    report = BenchReport(Workload.LATENCY, "m", "0", 1, 8_000_000, latencies, latencies, timeline)
     assert set(report.stats.values()) == {7448}
     assert "1 queries executed with batch size 1" in report.text()
     assert "QPS(Throughput): 125.00/s" in report.text()

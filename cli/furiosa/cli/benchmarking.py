@@ -146,7 +146,7 @@ def _plot(report: BenchReport) -> Plot:
         f"{report.queries:,} queries in {report.run_time / 1e9:,.2f} s, {report.qps:,.2f}/s",
         buckets=tuple(
             Bucket(low / 1000, (high + 1) / 1000, count)
-            for low, high, count in report.latencies.buckets()
+            for low, high, count in report.without_omissions.buckets()
         ),
         stats=report.stats,
         course=tuple(

@@ -123,7 +123,7 @@ def _distribution(plot: Plot) -> Iterator[str]:
         if count:
             left, share = _LEFT + number * width, count / total * 100
             ends = [_value(x, left + side * width) for side in (0, 1)]
-            hint = f"{_time(ends[0])} to {_time(ends[1])}: {count:,} ({share:.2g} %)"
+            hint = f"{_time(ends[0])} to {_time(ends[1])}: {share:.2g} %"
             # what is there can be seen, be it one of a million
             height = max(bottom - y.at(share), 1.0)
             yield (

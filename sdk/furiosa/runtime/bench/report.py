@@ -25,20 +25,25 @@ _PERCENTILES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """`run_time` and `latencies` are in nanoseconds, what is printed in microseconds.
+    """`run_time` and latencies are in nanoseconds, what is printed in microseconds.
 
-    `latencies` of the throughput workload are without omissions, see `Histogram.without_omissions`: more
-    than the `queries` that were executed. `timeline` has the queries alone.
+    Percentiles are those of `without_omissions`. Of the throughput workload that is what somebody would have
+    seen who sends queries at the mean rate of a lane, see `Histogram.without_omissions`; of the other one
+    it is `latencies`.
     """
 
     workload: Workload
     path: str
     md5: str  # of the file
     batch: int
-    queries: int
     run_time: int
     latencies: Histogram
+    without_omissions: Histogram
     timeline: Timeline
+
+    @property
+    def queries(self) -> int:
+        return self.latencies.count
 
     @property
     def qps(self) -> float:
@@ -48,12 +53,14 @@ class BenchReport:
     @property
     def stats(self) -> Mapping[str, int]:
         """Latencies in microseconds, named as in the JSON report."""
-        found = self.latencies
         return {
-            "min": _us(found.min),
-            "max": _us(found.max),
-            "mean": _us(found.mean),
-            **{f"{name} percentile": _us(found.percentile(rank)) for name, _, rank in _PERCENTILES},
+            "min": _us(self.latencies.min),
+            "max": _us(self.latencies.max),
+            "mean": _us(self.latencies.mean),
+            **{
+                f"{name} percentile": _us(self.without_omissions.percentile(rank))
+                for name, _, rank in _PERCENTILES
+            },
         }
 
     def text(self) -> str:

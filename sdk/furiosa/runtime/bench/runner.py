@@ -91,9 +91,11 @@ class BenchRunner:
             path=os.fspath(self._config.path),
             md5=self._digest,
             batch=self._batch,
-            queries=found.latencies.count,
             run_time=found.end - found.start,
-            latencies=found.latencies.without_omissions() if is_closed else found.latencies,
+            latencies=found.latencies,
+            without_omissions=(
+                found.latencies.without_omissions() if is_closed else found.latencies
+            ),
             timeline=found.timeline,
         )
 
