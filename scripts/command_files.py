@@ -21,7 +21,7 @@ from furiosa.cli import (
     command_line,
     compile_command_line,
     compiler_command_line,
-    furiosa_main,
+    furiosa_command_line,
 )
 from furiosa.cli.subcommands import SUMMARIES, Executable
 from furiosa.compiler.options import IRS
@@ -84,7 +84,7 @@ class Program:
 def furiosa_parser() -> ArgumentParser:
     """With the commands of this distribution, and their options."""
     ours = _ours()
-    parser = furiosa_main.build_parser([Executable(name, "") for name in ours])
+    parser = furiosa_command_line.build_parser([Executable(name, "") for name in ours])
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, program in ours.items():
