@@ -35,6 +35,8 @@ check: $(READY) docs ## lint, types, import contracts, freshness of generated fi
 	$(BIN)/python scripts/unasync.py --check
 	$(BIN)/python scripts/lease_states.py --check
 	$(BIN)/python scripts/operator_table.py --check
+	$(BIN)/python scripts/command_files.py --check
+	$(BIN)/python scripts/requirements.py --check
 	$(BIN)/pytest --quiet tests/packaging/test_stubs_fresh.py
 
 docs: $(READY) ## build the documentation in build/docs; a warning is an error

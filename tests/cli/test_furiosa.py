@@ -40,18 +40,17 @@ def run(*arguments: str) -> subprocess.Popen[str]:
 def test_every_command_of_the_distribution_can_be_imported() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     scripts = project["project"]["scripts"]
-    assert {"furiosa", "furiosa-compile", "furiosa-compiler"} <= scripts.keys()
+    assert {"furiosa", "furiosa-bench", "furiosa-compile", "furiosa-compiler"} <= scripts.keys()
     for target in scripts.values():
         module, _, function = target.partition(":")
         assert callable(getattr(importlib.import_module(module), function))
 
 
-def test_what_is_installed_is_a_sub_command(
+def test_r38_what_is_installed_is_a_sub_command(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(folder, "furiosa-compile")
     install(folder, "furiosa-litmus", mode=0o644)
-    install(folder, "furiosa-bench")
     (folder / "furiosa-server").mkdir()
     assert main([]) == ExitCode.OK
     help = capsys.readouterr().out
@@ -61,7 +60,108 @@ def test_what_is_installed_is_a_sub_command(
     assert "FuriosaAI SDK Compiler for DNN models" in help
     assert "litmus" not in help
     assert "server" not in help
-    assert "bench" not in help
+
+
+def test_programs_of_others_are_sub_commands_after_ours(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack = install(folder, "furiosa-acme-pack")
+    for name in ("furiosa-litmus", "furiosa-bench", "furiosa-server", "furiosa-compile"):
+        install(folder, name)
+    install(folder, "furiosa-")
+    install(folder, "furiosactl")
+    assert main(["--help"]) == ExitCode.OK
+    help = capsys.readouterr().out
+    assert "{compile,server,litmus,bench,acme-pack}" in help
+    # where they are; to ask what they are would be to run them
+    assert f"acme-pack{pack}" in "".join(help.split())
+    seen: list[tuple[object, ...]] = []
+    main(["acme-pack", "x"], execute=lambda *call: seen.append(call))
+    assert seen == [(pack, [pack, "x"])]
+
+
+@pytest.mark.parametrize("name", ["", "-x", "a/b", "../compile"])
+def test_a_name_that_is_none_runs_nothing(name: str, folder: Path) -> None:
+    (folder / "furiosa-a").mkdir()
+    install(folder / "furiosa-a", "b")
+    seen: list[tuple[object, ...]] = []
+    assert main([name], execute=lambda *call: seen.append(call)) == 2
+    assert seen == []
+
+
+def extend(folder: Path, code: str, target: str = "acme_pack:main") -> dict[str, str]:
+    """Install a package that has a sub-command, and give the environment in which it is."""
+    info = folder / "acme_pack-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: acme-pack\nVersion: 1.0\nSummary: Packs 100 % of models\n"
+    )
+    (info / "entry_points.txt").write_text(f"[furiosa.commands]\npack = {target}\n")
+    (folder / "acme_pack.py").write_text(code)
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def furiosa(env: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [PYTHON, "-m", "furiosa.cli.furiosa_main", *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+def test_r39_an_extension_package_adds_a_sub_command(tmp_path: Path) -> None:
+    code = "import sys\ndef main(argv):\n    print(argv, sys.argv)\n    return 5\n"
+    env = extend(tmp_path, code)
+    done = furiosa(env, "pack", "--help", "-x")
+    assert done.stdout == "['--help', '-x'] ['furiosa pack', '--help', '-x']\n"
+    assert (done.returncode, done.stderr) == (5, "")
+    help = furiosa(env, "--help").stdout
+    assert re.search(r"^ +pack +Packs 100 % of models$", help, re.MULTILINE)
+    assert furiosa({**env, "PYTHONPATH": ""}, "pack").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "err"),
+    [
+        ("def main(argv): pass", 0, ""),
+        ("import sys\ndef main(argv): sys.exit(7)", 7, ""),
+        ("def main(argv): raise KeyboardInterrupt", 130, ""),
+        ("def main(argv): raise BrokenPipeError", 141, ""),
+        (
+            "import no_such",
+            1,
+            (
+                "furiosa: pack: cannot load acme_pack:main of acme-pack:"
+                " ModuleNotFoundError(\"No module named 'no_such'\")\n"
+            ),
+        ),
+    ],
+)
+def test_how_an_extension_ends_is_how_it_all_ends(
+    code: str, status: int, err: str, tmp_path: Path
+) -> None:
+    done = furiosa(extend(tmp_path, code), "pack")
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", err)
+
+
+def test_what_is_installed_with_the_sdk_wins_and_path_comes_last(tmp_path: Path) -> None:
+    env = extend(tmp_path, "def main(argv): print('extension')")
+    names = tmp_path / "acme_pack-1.0.dist-info" / "entry_points.txt"
+    names.write_text(names.read_text() + "compile = acme_pack:main\n")
+    env["PATH"] = str(tmp_path)
+    install(tmp_path, "furiosa-pack", "echo path")
+    install(tmp_path, "furiosa-compile", "echo path")
+    assert furiosa(env, "pack").stdout == "extension\n"
+    assert "FuriosaAI SDK Compiler" in furiosa(env, "compile", "--description").stdout
+
+
+def test_what_is_installed_needs_no_look_at_other_packages() -> None:
+    code = """
+import sys
+from furiosa.cli.furiosa_main import main
+main(["compile"], execute=lambda path, argv: None)
+main(["--version"])
+slow = {"importlib.metadata", "furiosa.cli.compile_command_line", "numpy"} & sys.modules.keys()
+assert not slow, slow
+"""
+    subprocess.run([PYTHON, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_commands_beside_python_need_not_be_on_the_path(

@@ -2,13 +2,17 @@
 
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from furiosa.cli import furiosa_compiler
 from furiosa.cli.furiosa_compile import main
 from furiosa.enf import read
 from support import models
+from support.tflite_models import Net
 
 
 @pytest.fixture
@@ -88,17 +92,42 @@ def test_every_error_is_one_line_and_255(
     assert capsys.readouterr().err.splitlines()[-1] == f"ERROR: {message}"
 
 
-def test_version_and_description(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--version"]) == 0
+def test_r42_r43_the_install_check_prints_two_lines() -> None:
+    command = [sys.executable, "-m", "furiosa.cli.furiosa_main", "compile", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert re.fullmatch(
-        r"furiosa-compiler: \d+\.\d+\.\d+ \(rev: [0-9a-f]{9} built at \d{4}-\d\d-\d\dT[0-9:]{8}Z\)\n"
-        r"furiosa-tools: \d+\.\d+\.\d+\n",
-        capsys.readouterr().out,
+        r"libnpu\.so --- v\d+\.\d+, built @ [0-9a-f]{7}\n"
+        r"\d+\.\d+\.\d+ \(rev: [0-9a-f]{9} built at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\)"
+        r" \(wrapper: \d+\.\d+\.\d+\)\n",
+        done.stdout,
     )
+    assert done.stderr == ""
+
+
+def test_the_description_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--description"]) == 0
     assert re.fullmatch(
         r"FuriosaAI SDK Compiler \(ver\. \d+\.\d+\.\d+\)\n", capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_r44_both_kinds_of_model_become_a_program(kind: str, source: str) -> None:
+    if kind == "tflite":
+        net = Net()
+        net.node("RELU", [net.tensor((1, 4, 4, 3))], net.tensor((1, 4, 4, 3)))
+        Path("model.tflite").write_bytes(net.model([0], [1]))
+    command = [sys.executable, "-m", "furiosa.cli.furiosa_main", "compile", f"model.{kind}"]
+    subprocess.run(command, check=True, capture_output=True)
+    assert read(Path("output.enf").read_bytes()).target == "warboy-2pe"
+
+
+def test_r45_its_options_are_those_of_the_compiler(capsys: pytest.CaptureFixture[str]) -> None:
+    assert furiosa_compiler.main(["--help"]) == 0
+    theirs = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    assert main(["--help"]) == 0
+    ours = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    assert theirs - {"--no-cache"} <= ours  # FC_CACHE_ENABLED=0 does that for both
 
 
 def test_the_log_level_decides_what_is_shown(

@@ -33,10 +33,18 @@ sys.exit(import_module(sys.argv[1]).main(sys.argv[3:]))
         ("furiosactl", "google.protobuf.message"),
         ("furiosa_compiler", "furiosa.compiler"),
         ("furiosa_compiler", "numpy"),
+        ("furiosa_bench", "argparse"),
+        ("furiosa_bench", "furiosa.runtime"),
+        ("furiosa_main", "furiosa.cli.subcommands"),
     ],
 )
 def test_it_ends_the_process_without_a_word(command: str, module: str) -> None:
-    arguments = {"furiosactl": ["--broker", "unix:/nowhere", "ps"], "furiosa_compiler": ["x.onnx"]}
+    arguments = {
+        "furiosactl": ["--broker", "unix:/nowhere", "ps"],
+        "furiosa_bench": ["x.onnx"],
+        "furiosa_compiler": ["x.onnx"],
+        "furiosa_main": [],
+    }
     line = [sys.executable, "-c", PRESS, f"furiosa.cli.{command}", module, *arguments[command]]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

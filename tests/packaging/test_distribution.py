@@ -39,6 +39,18 @@ def test_a_wheel_knows_its_commit_and_has_all_four_roots(tree: Path) -> None:
     assert "furiosa/__init__.py" not in names
 
 
+def test_a_wheel_has_manual_pages_and_completion_where_shells_look(tree: Path) -> None:
+    with zipfile.ZipFile(tree / build_wheel(str(tree))) as archive:
+        shared = {name.partition(".data/data/")[2] for name in archive.namelist()}
+    assert {
+        "share/man/man1/furiosactl.1",
+        "share/man/man8/furiosa-brokerd.8",
+        "share/bash-completion/completions/furiosactl",
+        "share/zsh/site-functions/_furiosactl",
+        "share/fish/vendor_completions.d/furiosactl.fish",
+    } <= shared
+
+
 def test_a_wheel_made_from_the_sdist_without_git_knows_the_same(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -34,14 +35,13 @@ def _parser() -> argparse.ArgumentParser:
         description=f"FuriosaAI SDK Compiler (ver. {VERSION.version})",
         allow_abbrev=False,
     )
-    version = f"furiosa-compiler: {COMPILER}\nfuriosa-tools: {VERSION.version}"
     add = parser.add_argument
     add("source", type=Path, help="ONNX or TensorFlow Lite model")
     add(
         "--version",
         action=_Print,
-        text=version,
-        help="show the versions of compiler and tools and exit",
+        text=_version(),
+        help="show the versions of the NPU library, the compiler and this wrapper and exit",
     )
     add("-o", "--output", type=Path, help="output file (default: output.<target ir>)")
     add("--target-ir", default="enf", help=f"{', '.join(_TARGET_IRS)} (default: %(default)s)")
@@ -74,6 +74,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("-v", "--verbose", action="store_true", help="show details of the compile")
     return parser
+
+
+def _version() -> str:
+    """Two lines, which check an installation. The NPU library is part of the SDK, with its number."""
+    release = VERSION.version.rpartition(".")[0]
+    built = datetime.fromisoformat(COMPILER.build_timestamp).strftime("%Y-%m-%d %H:%M:%S")
+    return (
+        f"libnpu.so --- v{release}, built @ {VERSION.hash[:7]}\n"
+        f"{COMPILER.version} (rev: {COMPILER.git_hash} built at {built}) "
+        f"(wrapper: {VERSION.version})"
+    )
 
 
 class _Print(argparse.Action):
