@@ -129,7 +129,12 @@ class Holding:
     def is_quiet(self) -> bool:
         """Whether `listen` would hear nothing."""
         connection, lease = self._connection, self._lease
-        return connection is not None and lease is not None and connection.is_quiet(lease.id)
+        return (
+            connection is not None
+            and lease is not None
+            and connection.is_quiet(lease.id)
+            and not self._hearing.locked()  # last: news are taken, and passed on, with it held
+        )
 
     def watch(self, descriptors: Sequence[int], bell: int) -> io.Watch:
         """Yours to close. Raises: SessionClosed."""

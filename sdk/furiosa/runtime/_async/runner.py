@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy.typing as npt
 
+from furiosa.runtime._async import io
 from furiosa.runtime._async.loaded_model import CLOSE_SECONDS, LoadedModel
 from furiosa.runtime._core import recording
 from furiosa.runtime._core.describe import Model
@@ -34,6 +35,7 @@ class Runner:
         self._loaded = loaded
         self._runtime = runtime
         self._profiled: Profiled | None = None  # since somebody recorded
+        self._home = io.Home()
 
     @property
     def model(self) -> Model:
@@ -91,6 +93,7 @@ class Runner:
         return in_time
 
     async def _infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
+        self._home.check("runner")
         if recording.active:
             return await self._recorded(arrays, wanted)
         return await self._loaded.infer(arrays, wanted)

@@ -122,6 +122,12 @@ class Crew:
                 self._threads.discard(threading.current_thread())
 
 
+class Home:
+    """Where an object may be used: in any thread."""
+
+    def check(self, what: str) -> None: ...
+
+
 class Receiving(ABC):
     """What receives."""
 

@@ -42,6 +42,7 @@ class Queue:
         self._lock = threading.Lock()  # of the line; never held while waiting
         self._crew = io.Crew(self.loaded.capacity + 1)
         self._process = os.getpid()
+        self._home = io.Home()
 
     def open(self) -> "Ends":
         """From now on it has workers. When one of its ends is dropped they close that."""
@@ -100,6 +101,7 @@ class Queue:
             raise FuriosaRuntimeError(
                 f"this queue belongs to process {self._process}; a forked child creates its own"
             )
+        self._home.check("queue")
         with self._lock:
             made = attempt(None)
         if made is None:

@@ -13,6 +13,7 @@ from furiosa.runtime._core.describe import Model
 from furiosa.runtime._core.errors import FuriosaRuntimeWarning
 from furiosa.runtime._core.stats import Stats
 from furiosa.runtime._core.validate import Tensor, TensorArray
+from furiosa.runtime._sync import io
 from furiosa.runtime._sync.loaded_model import CLOSE_SECONDS, LoadedModel
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Runner:
         self._loaded = loaded
         self._runtime = runtime
         self._profiled: Profiled | None = None  # since somebody recorded
+        self._home = io.Home()
 
     @property
     def model(self) -> Model:
@@ -90,6 +92,7 @@ class Runner:
         return in_time
 
     def _infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
+        self._home.check("runner")
         if recording.active:
             return self._recorded(arrays, wanted)
         return self._loaded.infer(arrays, wanted)

@@ -1,0 +1,22 @@
+"""Where an object may be used."""
+
+import asyncio
+
+from furiosa.runtime._async.io.library import event_loop
+from furiosa.runtime._core.errors import FuriosaRuntimeError
+
+
+class Home:
+    """The event loop of the task that makes it."""
+
+    def __init__(self) -> None:
+        self._loop = event_loop()
+
+    def check(self, what: str) -> None:
+        """Raises: FuriosaRuntimeError in another event loop, whose tasks nobody here could wake."""
+        if (
+            asyncio._get_running_loop() is not self._loop is not event_loop()
+        ):  # the quicker one first
+            raise FuriosaRuntimeError(
+                f"this {what} belongs to another event loop; create one in the loop that uses it"
+            )
