@@ -74,6 +74,7 @@ class FakeNpu:
     unloaded: list[int] = field(default_factory=list)
     queues_closed: list[int] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
+    opened: int = 0
     hung_up: int = 0
     no_queue_on: str = ""  # a device file
     load_error: FuriosaError | None = None
@@ -145,9 +146,13 @@ class FakeNpu:
         self.go.set()
         with self.lock:
             self._stop(list(self.servers))
-        for server in self.finished:
-            server.reap()
+        self.reap()
         os.close(self.bell)
+
+    def reap(self) -> None:
+        """What is left of workers that have ended."""
+        while self.finished:
+            self.finished.pop().reap()
 
     def check(self) -> None:
         if self.dead is not None:
@@ -262,6 +267,7 @@ class FakeConnection:
         self._npu.check()
         self._npu.released.append(lease_id)
         with self._npu.lock:
+            self._npu.programs.clear()
             self._npu._stop(list(self._npu.servers))
 
     def load_program(self, lease_id: str, enf: bytes, *, traced: bool = False) -> ProgramView:
@@ -341,6 +347,7 @@ class AsyncFakeConnection:
 
     async def acquire(self, spec: DeviceSpec, wait_limit: float | None = None) -> LeaseView:
         self._npu.waits.append(wait_limit)
+        await anyio.lowlevel.checkpoint()
         while not self._blocking.may_lease(spec, wait_limit):
             await anyio.lowlevel.checkpoint()
         return self._blocking.lease(spec)
@@ -354,6 +361,7 @@ class AsyncFakeConnection:
         return self._blocking.load_program(lease_id, enf, traced=traced)
 
     async def unload_program(self, lease_id: str, program_id: int) -> None:
+        await anyio.lowlevel.checkpoint()
         self._blocking.unload_program(lease_id, program_id)
 
     async def open_queue(
@@ -363,6 +371,7 @@ class AsyncFakeConnection:
         return self._blocking.open_queue(lease_id, file, geometry)
 
     async def close_queue(self, lease_id: str, queue_id: int) -> None:
+        await anyio.lowlevel.checkpoint()
         self._blocking.close_queue(lease_id, queue_id)
 
     async def wait(self, fds: Sequence[int], lease_id: str | None = None) -> None:
@@ -397,6 +406,7 @@ class Opener:
         if self.npu.dead is not None:
             raise self.npu.dead
         self.clients.append(client)
+        self.npu.opened += 1
 
 
 class FakeOpener(Opener):
@@ -407,5 +417,6 @@ class FakeOpener(Opener):
 
 class AsyncFakeOpener(Opener):
     async def open(self, *, client: str) -> AsyncFakeConnection:
+        await anyio.lowlevel.checkpoint()
         self.opened(client)
         return AsyncFakeConnection(self.npu)

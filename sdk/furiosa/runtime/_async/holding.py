@@ -103,8 +103,7 @@ class Holding:
             for model in models:
                 in_time = await model.close(unload=False) and in_time
         finally:
-            with io.uninterrupted(GIVE_BACK_SECONDS):
-                await self._release()
+            await io.uninterrupted(GIVE_BACK_SECONDS, self._release)
         return in_time
 
     def listen(self) -> None:

@@ -180,8 +180,7 @@ class LoadedModel:
         try:
             return await self._drained()
         finally:
-            with io.uninterrupted(GIVE_BACK_SECONDS):
-                await self._give_back(unload)
+            await io.uninterrupted(GIVE_BACK_SECONDS, self._give_back, unload)
 
     def hear(self, notice: LeaseEndedNotice | WorkerDiedNotice) -> None:
         """Something happened to the lease."""
@@ -366,8 +365,8 @@ class LoadedModel:
             return True
 
     async def _forget(self, program: ProgramView, queue_ids: Sequence[int]) -> None:
-        with io.uninterrupted(GIVE_BACK_SECONDS):
-            await self._holding.forget(program.id, queue_ids)
+        forget = self._holding.forget
+        await io.uninterrupted(GIVE_BACK_SECONDS, forget, program.id, queue_ids)
 
     def _describe(self, program: ProgramView) -> None:
         self.model = Model(

@@ -87,10 +87,11 @@ class Runner:
         """
         if self._runtime is not None:
             return await self._runtime.close()
-        in_time = await self._loaded.close(unload=True)
-        if self._profiled is not None:
-            await self._profiled.close()
-        return in_time
+        try:
+            return await self._loaded.close(unload=True)
+        finally:
+            if self._profiled is not None:
+                await self._profiled.close()
 
     async def _infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
         self._home.check("runner")

@@ -104,8 +104,7 @@ class Holding:
             for model in models:
                 in_time = model.close(unload=False) and in_time
         finally:
-            with io.uninterrupted(GIVE_BACK_SECONDS):
-                self._release()
+            io.uninterrupted(GIVE_BACK_SECONDS, self._release)
         return in_time
 
     def listen(self) -> None:

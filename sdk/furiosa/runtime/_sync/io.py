@@ -1,12 +1,11 @@
 """How this twin waits. Written by hand, as `_async/io.py` is."""
 
-import contextlib
 import functools
 import select
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar, TypeVarTuple
 
@@ -154,10 +153,9 @@ def hang_up(connection: Connection) -> None:
     connection.close()
 
 
-@contextlib.contextmanager
-def uninterrupted(seconds: float) -> Iterator[None]:
-    """The body ends by its own deadlines; a second Ctrl-C ends it at once. `seconds` has no effect."""
-    yield
+def uninterrupted(seconds: float, function: Callable[[*_Ts], None], *args: *_Ts) -> None:
+    """It ends by its own deadlines; a second Ctrl-C ends it at once. `seconds` has no effect."""
+    function(*args)
 
 
 def opening(function: _F) -> _F:

@@ -181,8 +181,7 @@ class LoadedModel:
         try:
             return self._drained()
         finally:
-            with io.uninterrupted(GIVE_BACK_SECONDS):
-                self._give_back(unload)
+            io.uninterrupted(GIVE_BACK_SECONDS, self._give_back, unload)
 
     def hear(self, notice: LeaseEndedNotice | WorkerDiedNotice) -> None:
         """Something happened to the lease."""
@@ -367,8 +366,8 @@ class LoadedModel:
             return True
 
     def _forget(self, program: ProgramView, queue_ids: Sequence[int]) -> None:
-        with io.uninterrupted(GIVE_BACK_SECONDS):
-            self._holding.forget(program.id, queue_ids)
+        forget = self._holding.forget
+        io.uninterrupted(GIVE_BACK_SECONDS, forget, program.id, queue_ids)
 
     def _describe(self, program: ProgramView) -> None:
         self.model = Model(

@@ -86,10 +86,11 @@ class Runner:
         """
         if self._runtime is not None:
             return self._runtime.close()
-        in_time = self._loaded.close(unload=True)
-        if self._profiled is not None:
-            self._profiled.close()
-        return in_time
+        try:
+            return self._loaded.close(unload=True)
+        finally:
+            if self._profiled is not None:
+                self._profiled.close()
 
     def _infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
         self._home.check("runner")

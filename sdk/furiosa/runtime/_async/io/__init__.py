@@ -2,7 +2,7 @@
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import anyio
@@ -10,6 +10,7 @@ import anyio.to_thread
 import numpy.typing as npt
 
 from furiosa.client import Connection as Connection
+from furiosa.client._async.io import uninterrupted as uninterrupted
 from furiosa.runtime._async.io.crew import Crew as Crew
 from furiosa.runtime._async.io.home import Home as Home
 from furiosa.runtime._async.io.opening import opening as opening
@@ -50,10 +51,3 @@ def hang_up(connection: Connection) -> None:
     with contextlib.suppress(StopIteration):
         connection.close().send(None)
         raise RuntimeError("closing a connection waited for something")
-
-
-@contextlib.contextmanager
-def uninterrupted(seconds: float) -> Iterator[None]:
-    """The body runs to its end although its task is cancelled, but not for longer than `seconds`."""
-    with anyio.move_on_after(seconds, shield=True):
-        yield

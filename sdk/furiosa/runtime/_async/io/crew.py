@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 import anyio
 
-from furiosa.runtime._async.io.library import on_trio
+from furiosa.client._async.io import on_trio
 
 if TYPE_CHECKING:
     from trio.lowlevel import Task

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from furiosa.runtime._async.io.library import event_loop
+from furiosa.client._async.io import on_trio
 from furiosa.runtime._core.errors import FuriosaRuntimeError
 
 
@@ -20,3 +20,12 @@ class Home:
             raise FuriosaRuntimeError(
                 f"this {what} belongs to another event loop; create one in the loop that uses it"
             )
+
+
+def event_loop() -> object:
+    """What runs the calling task: two tasks of the same one can wake each other."""
+    if on_trio():
+        from trio.lowlevel import current_trio_token
+
+        return current_trio_token()
+    return asyncio.get_running_loop()

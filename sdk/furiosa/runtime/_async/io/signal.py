@@ -4,7 +4,7 @@ import asyncio
 
 import anyio
 
-from furiosa.runtime._async.io.library import on_trio
+from furiosa.client._async.io import on_trio
 
 
 class Signal:

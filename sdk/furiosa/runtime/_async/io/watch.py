@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from furiosa.client import Connection
-from furiosa.runtime._async.io.library import on_trio
+from furiosa.client._async.io import on_trio
 
 
 class Watch:
