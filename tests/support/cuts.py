@@ -1,14 +1,19 @@
 """Calls that are cancelled, or interrupted, at the n-th place where they wait, for every n there is."""
 
 import asyncio
+import select
 import sys
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 import anyio
 import trio
+
+import furiosa.queuepair
+import furiosa.runtime
 
 MOST: Final = 300  # places at which any call may wait
 
@@ -97,13 +102,22 @@ class Interrupted(BaseException):
     """What a signal handler raises; KeyboardInterrupt itself would end the test run."""
 
 
-BLOCKING: Final = frozenset({"poll", "acquire", "get", "sleep"})  # C functions that may wait
-BROKER: Final = "FakeConnection."  # every method of it is a call to a broker
+SDK: Final = tuple(str(Path(m.__file__ or "").parent) for m in (furiosa.runtime, furiosa.queuepair))
+# what may wait when the SDK calls it; of a call to the broker the result is not lost, see its own tests
+POLL: Final = type(select.poll())
+WAITING: Final = frozenset({"Event.wait", "Thread.start", "Thread.join"})
+BROKER: Final = frozenset(
+    f"FakeConnection.{name}"
+    for name in (
+        *("acquire", "release", "load_program", "unload_program", "open_queue", "close_queue"),
+        "wait",
+    )
+)
 
 
 class Interruption:
-    """Raises `error` in this thread at its `place`-th blocking call: before it or, when that is a C
-    function and `late`, when it returns.
+    """Raises `error` in this thread at its `place`-th call that may wait: instead of it or, `late`, when it
+    returns.
     """
 
     def __init__(self, place: int, error: type[BaseException], *, late: bool) -> None:
@@ -130,11 +144,19 @@ class Interruption:
         return self.left <= 0
 
     def _profile(self, frame: FrameType, event: str, arg: Any) -> None:
-        if event == ("c_return" if self._late else "c_call"):
-            blocks = arg.__name__ in BLOCKING
-        else:
-            blocks = event == "call" and frame.f_code.co_qualname.startswith(BROKER)
-        if blocks:
+        if self._waits(frame, event, arg):
             self.left -= 1
             if self.left == 0:
                 raise self._error
+
+    def _waits(self, frame: FrameType, event: str, arg: Any) -> bool:
+        if event == ("c_return" if self._late else "c_call"):
+            polls = arg.__name__ == "poll" and isinstance(arg.__self__, POLL)
+            return polls and frame.f_code.co_filename.startswith(SDK)
+        caller = frame.f_back
+        if caller is None or not caller.f_code.co_filename.startswith(SDK):
+            return False
+        name = frame.f_code.co_qualname
+        if event == "call":
+            return name in BROKER or (not self._late and name in WAITING)
+        return event == "return" and self._late and name in WAITING

@@ -131,6 +131,12 @@ class FakeNpu:
         with self.lock:
             self._notify(LeaseRecalledNotice("lease-1", cause, grace, LeaseState.RECALLED))
 
+    def take_back(self) -> None:
+        """What was on the devices of a lease that has ended."""
+        with self.lock:
+            self.programs.clear()
+            self._stop(list(self.servers))
+
     def die(self) -> None:
         with self.lock:
             self.dead = BrokerUnavailable("unix:/fake", "it closed the connection")
@@ -266,9 +272,7 @@ class FakeConnection:
     def release(self, lease_id: str) -> None:
         self._npu.check()
         self._npu.released.append(lease_id)
-        with self._npu.lock:
-            self._npu.programs.clear()
-            self._npu._stop(list(self._npu.servers))
+        self._npu.take_back()
 
     def load_program(self, lease_id: str, enf: bytes, *, traced: bool = False) -> ProgramView:
         npu = self._npu
@@ -334,8 +338,10 @@ class FakeConnection:
         return taken
 
     def close(self) -> None:
-        self._npu.hung_up += not self._closed
-        self._closed = True
+        if not self._closed:
+            self._closed = True
+            self._npu.hung_up += 1
+            self._npu.take_back()
 
 
 class AsyncFakeConnection:

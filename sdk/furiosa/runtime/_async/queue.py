@@ -129,10 +129,14 @@ class Queue:
         with self._lock:
             jobs = list(iter(self._line.start, None))
             signals = self._line.due()
-        for signal in signals:
-            signal.set()
-        for job in jobs:
-            self._crew.start(self._work, job)
+        try:
+            for signal in signals:
+                signal.set()
+            for job in jobs:
+                self._crew.start(self._work, job)
+        except BaseException:
+            self._fail(_interruption())  # or who waits for the rest would wait for ever
+            raise
 
     async def _work(self, job: Job) -> None:
         current: Job | None = job
@@ -332,4 +336,4 @@ def _always() -> bool:
 
 
 def _interruption() -> FuriosaRuntimeError:
-    return FuriosaRuntimeError("the queue was given up: a worker of it was interrupted")
+    return FuriosaRuntimeError("the queue was given up: a call or a worker of it was interrupted")

@@ -89,8 +89,8 @@ class Crew:
                 self._idle -= 1
             elif len(self._threads) < self._size:
                 thread = threading.Thread(target=self._serve, name="furiosa-queue", daemon=True)
-                self._threads.add(thread)
                 thread.start()
+                self._threads.add(thread)  # one that could not be started cannot be joined either
 
     def dismiss(self) -> None:
         """Nobody is started any more; they end when they have done what they were started for."""
