@@ -74,7 +74,8 @@ class Holding:
                     raise
                 finally:
                     self._acquiring = None
-            weakref.finalize(self, io.hang_up, connection)
+            # not at exit, when daemon threads may wait on it: the kernel does it then
+            weakref.finalize(self, io.hang_up, connection).atexit = False
             self._connection, self._lease = connection, lease
 
     def check_open(self) -> None:

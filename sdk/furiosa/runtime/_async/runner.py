@@ -72,10 +72,12 @@ class Runner:
         room is free again when the arrays are gone. Beyond that: ordinary arrays.
         Raises: SessionClosed, SessionTerminated.
         """
+        self._home.check("runner")
         return self._loaded.allocate()
 
     def stats(self) -> Stats:
         """What its runs came to so far; also after `close`."""
+        self._home.check("runner")
         stats = self._loaded.stats()
         return stats + self._profiled.stats() if self._profiled is not None else stats
 
@@ -85,6 +87,8 @@ class Runner:
         New calls are refused from now on; those in flight have ten seconds to finish, then they raise
         SessionClosed and the result is False. Twice is once.
         """
+        if not self._home.is_this:
+            return True  # it is the parent's
         if self._runtime is not None:
             return await self._runtime.close()
         try:
@@ -94,7 +98,7 @@ class Runner:
                 await self._profiled.close()
 
     async def _infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
-        self._home.check("runner")
+        self._home.check_in("runner")
         if recording.active:
             return await self._recorded(arrays, wanted)
         return await self._loaded.infer(arrays, wanted)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from furiosa.client.sync import Connection as Connection
 from furiosa.queuepair.spin import Spin
 from furiosa.runtime._core.arguments import checked_seconds
+from furiosa.runtime._core.process import Process
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -121,10 +122,10 @@ class Crew:
                 self._threads.discard(threading.current_thread())
 
 
-class Home:
-    """Where an object may be used: in any thread."""
+class Home(Process):
+    """The process alone: any thread of it will do."""
 
-    def check(self, what: str) -> None: ...
+    check_in = Process.check
 
 
 class Receiving(ABC):

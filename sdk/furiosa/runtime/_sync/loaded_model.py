@@ -72,7 +72,8 @@ class LoadedModel:
         self._tally = Tally()
         self._changing = io.Lock()  # held while loading or closing
         self._loss: broker.FuriosaError | None = None  # the last one since loading began
-        weakref.finalize(self, holding.adopt, self._deployments)
+        # not at exit, when daemon threads may be running it
+        weakref.finalize(self, holding.adopt, self._deployments).atexit = False
         holding.admit(self)
 
     def load(self) -> None:

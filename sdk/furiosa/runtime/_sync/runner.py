@@ -71,10 +71,12 @@ class Runner:
         room is free again when the arrays are gone. Beyond that: ordinary arrays.
         Raises: SessionClosed, SessionTerminated.
         """
+        self._home.check("runner")
         return self._loaded.allocate()
 
     def stats(self) -> Stats:
         """What its runs came to so far; also after `close`."""
+        self._home.check("runner")
         stats = self._loaded.stats()
         return stats + self._profiled.stats() if self._profiled is not None else stats
 
@@ -84,6 +86,8 @@ class Runner:
         New calls are refused from now on; those in flight have ten seconds to finish, then they raise
         SessionClosed and the result is False. Twice is once.
         """
+        if not self._home.is_this:
+            return True  # it is the parent's
         if self._runtime is not None:
             return self._runtime.close()
         try:
@@ -93,7 +97,7 @@ class Runner:
                 self._profiled.close()
 
     def _infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
-        self._home.check("runner")
+        self._home.check_in("runner")
         if recording.active:
             return self._recorded(arrays, wanted)
         return self._loaded.infer(arrays, wanted)

@@ -9,6 +9,7 @@ from typing import Self
 
 from furiosa.runtime._core.arguments import checked_queue_size, checked_seconds
 from furiosa.runtime._core.places import checked_workers
+from furiosa.runtime._core.process import Process
 from furiosa.runtime._core.selection import (
     OLD_VARIABLE,
     OLD_VARIABLE_WARNING,
@@ -45,6 +46,7 @@ class Runtime:
         spec = parse(text, source)
         self._target = target_of(spec)
         self._holding = Holding(spec, checked_seconds("wait", wait))
+        self._process = Process()
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -93,9 +95,12 @@ class Runtime:
 
     def close(self) -> bool:
         """Close all runners and queues, see `Runner.close`, then give the devices back. Twice is once."""
+        if not self._process.is_this:
+            return True  # it is the parent's
         return self._holding.close()
 
     def __enter__(self) -> Self:
+        self._process.check("runtime")
         self._holding.acquire()
         return self
 
@@ -114,6 +119,7 @@ class Runtime:
         batch_size: int | None,
         compiler_config: Mapping[str, object] | None,
     ) -> LoadedModel:
+        self._process.check("runtime")
         self._holding.check_open()
         workers = checked_workers(worker_num)
         enf = io.in_thread(lambda: enf_of(model, self._target, batch_size, compiler_config))
