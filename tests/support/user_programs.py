@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 STRICT: Final = (
-    *("-W", "error"),
+    *("-W", "error"),  # what nobody closes is a warning, too
     # what Python itself has to say about forks; that they work is what is tested
     *("-W", "ignore:This process:DeprecationWarning"),
 )
