@@ -5,7 +5,6 @@
 Source: command-line reference 5, whose options are the fields of a BenchConfig.
 """
 
-import asyncio
 import contextlib
 import hashlib
 import json
@@ -17,6 +16,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+import anyio
+import anyio.to_thread
 import numpy as np
 
 from furiosa.common.build import BUILD_TIME, VERSION
@@ -183,7 +184,7 @@ class BenchRunner:
         ):
             with _traced(config.trace_output):
                 run_time, latencies = await self._measured(runner, len(runtime.devices))
-        digest = await asyncio.to_thread(_md5, Path(config.path))
+        digest = await anyio.to_thread.run_sync(_md5, Path(config.path))
         return BenchReport(
             self._workload, os.fspath(config.path), digest, config.batch, run_time, latencies
         )
@@ -207,9 +208,9 @@ class BenchRunner:
                 latencies.append((time.perf_counter_ns() - before) // 1000)
 
         try:
-            async with asyncio.TaskGroup() as group:
+            async with anyio.create_task_group() as group:
                 for _ in range(lanes):
-                    group.create_task(lane())
+                    group.start_soon(lane)
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         return (time.perf_counter_ns() - start) // 1000, tuple(latencies)
