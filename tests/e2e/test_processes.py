@@ -170,15 +170,23 @@ async def main():
     assert (await receiver.recv())[0] == 1
     await receiver.close()
 
-import trio
+import io, trio
+from furiosa.runtime.bench import BenchConfig, BenchRunner
+from furiosa.runtime.profiler import profile
+
 for _ in range(2):
     asyncio.run(main())
 
 async def as_above():
+    trace = io.StringIO()
     async with furiosa.runtime.create_runner(ENF, **ONE) as runner:
-        async with trio.open_nursery() as nursery:
-            for _ in range(5):
-                nursery.start_soon(runner.run, INPUT)
+        with profile(file=trace):
+            async with trio.open_nursery() as nursery:
+                for _ in range(5):
+                    nursery.start_soon(runner.run, INPUT)
+    assert trace.getvalue().count('"Inference"') == 5
+    config = BenchConfig(ENF, devices="warboy(1)*1", queries=5, workers=2)
+    assert len((await BenchRunner(config, "T").run()).latencies) >= 5
     async with furiosa.runtime.create_queue(ENF, **ONE) as (submitter, receiver):
         await submitter.submit(INPUT, 1)
         assert (await receiver.recv())[0] == 1
