@@ -1,5 +1,7 @@
+import gc
 import os
 import signal
+from collections.abc import Iterator
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports onnxruntime
 os.environ.setdefault("FC_CACHE_ENABLED", "0")  # no test writes into the cache of whoever runs it
@@ -9,8 +11,18 @@ os.environ.setdefault("FURIOSA_TEST_IS_RUNNING", "1")  # nor logs of compilation
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # how fast a machine is decides no test
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def only_new_objects_are_collected() -> Iterator[None]:
+    """Or each collection at the end of a test walks through all that is imported."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 
@@ -23,7 +23,7 @@ from furiosa.runtime._core.errors import DeviceBusy, SessionTerminated
 from support import digits
 from support.clients import RUN, Client
 from support.daemon import Daemon
-from support.twins import AsyncTwin, SyncTwin, Twin
+from support.twins import TWINS, Twin, twin_of
 
 IMAGES = digits.held_out_images()[:200]
 
@@ -114,7 +114,12 @@ def test_a_killed_worker_fails_what_ran_on_it_and_the_rest_is_done(
         assert all(isinstance(cause, WorkerDied) for cause in causes)
 
 
-@pytest.mark.parametrize("twin", [AsyncTwin(), SyncTwin()], ids=["async", "sync"])
+@pytest.fixture(params=TWINS)
+def twin(request: pytest.FixtureRequest) -> Iterator[Twin]:
+    with twin_of(request.param) as made:
+        yield made
+
+
 async def test_a_killed_broker_ends_a_recv_that_waits_for_nothing_in_flight(
     daemon: Daemon, enf: Path, twin: Twin
 ) -> None:

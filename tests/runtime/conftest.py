@@ -7,7 +7,7 @@ import furiosa.runtime._async.claim
 import furiosa.runtime._sync.claim
 from support.fake_connection import AsyncFakeOpener, FakeNpu, FakeOpener
 from support.queues import open_descriptors
-from support.twins import AsyncTwin, SyncTwin, Twin
+from support.twins import TWINS, Twin, twin_of
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +30,10 @@ def npu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNpu]:
     assert not left
 
 
-@pytest.fixture(params=["async", "sync"])
-def twin(request: pytest.FixtureRequest) -> Twin:
-    return AsyncTwin() if request.param == "async" else SyncTwin()
+@pytest.fixture(params=TWINS)
+def twin(request: pytest.FixtureRequest, npu: FakeNpu) -> Iterator[Twin]:
+    with twin_of(request.param) as made:
+        yield made
 
 
 @pytest.fixture

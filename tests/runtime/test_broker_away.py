@@ -167,7 +167,7 @@ def test_a_forked_child_leaves_the_lease_to_its_parent(npu: FakeNpu, heard: bool
         if child == 0:
             try:
                 runner.run(ones())
-            except SessionTerminated:
+            except FuriosaRuntimeError:
                 os._exit(7 if (npu.reopened, npu.hung_up) == (0, hung_up) else 1)
             finally:
                 os._exit(2)

@@ -88,28 +88,6 @@ async def test_all_are_cancelled_and_the_runner_goes_on(npu: FakeNpu) -> None:
         runner._loaded._deployments[0].runs.check()
 
 
-async def test_creation_cancelled_at_any_await_gives_everything_back(npu: FakeNpu) -> None:
-    for steps in range(60):
-        task = asyncio.ensure_future(_create())
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        if task.done():
-            await (await task).close()
-        else:
-            task.cancel()
-            await asyncio.wait([task])
-            if not task.cancelled():
-                await task.result().close()
-        assert npu.servers == {}
-        assert len(npu.released) == len(npu.acquired)
-        assert npu.hung_up >= len(npu.acquired)
-    assert npu.released
-
-
-async def _create() -> Runner:
-    return await create_runner(ENF)
-
-
 async def test_a_cancelled_scope_still_closes_what_it_opened(npu: FakeNpu) -> None:
     with anyio.CancelScope() as scope:
         async with Runtime() as runtime, runtime.create_runner(ENF) as runner:

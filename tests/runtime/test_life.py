@@ -1,6 +1,7 @@
 """How runners and runtimes end and what they share, in both styles."""
 
 import gc
+import weakref
 from typing import Any
 
 import anyio
@@ -109,8 +110,9 @@ async def test_a_runner_that_nobody_holds_hangs_up(npu: FakeNpu, twin: Twin) -> 
     runner = await twin.create_runner(ENF)
     assert await works(twin, runner)
     del runner
-    gc.collect()
-    assert npu.hung_up == 1
+    while not npu.hung_up:  # the thread of the last call may hold it a little longer
+        gc.collect()
+        await anyio.lowlevel.checkpoint()
 
 
 # --- runtimes
@@ -181,8 +183,11 @@ async def test_a_forgotten_runner_is_unloaded_with_the_next_load(npu: FakeNpu, t
     runtime = twin.runtime()
     forgotten = await twin.runner_of(runtime, ENF)
     queues = set(npu.servers)
+    reference = weakref.ref(forgotten)
     del forgotten
-    gc.collect()
+    while reference():  # as above
+        gc.collect()
+        await anyio.lowlevel.checkpoint()
     assert npu.hung_up == 0
     kept = await twin.runner_of(runtime, ENF)
     assert npu.unloaded == [1]

@@ -60,6 +60,25 @@ async def test_one_of_many_loads_the_program_anew(npu: FakeNpu, twin: Twin) -> N
     await twin.close(runner)
 
 
+def test_a_death_that_another_thread_is_passing_on_is_news_until_that_is_done(
+    npu: FakeNpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a run would begin on a worker that is known to be dead."""
+    with sync.create_runner(ENF) as runner:
+        loaded = runner._loaded
+        quiet: list[bool] = []
+        lose = loaded.lose
+
+        def lose_slowly(loss: Any) -> None:
+            quiet.append(loaded._holding.is_quiet())
+            lose(loss)
+
+        monkeypatch.setattr(loaded, "lose", lose_slowly)
+        npu.kill_worker()
+        runner.run(ones())
+        assert quiet == [False]
+
+
 async def test_both_workers_die_at_once(npu: FakeNpu, twin: Twin) -> None:
     npu.files = ("npu0pe0", "npu0pe1")
     runner = await twin.create_runner(ENF, device="warboy(1)*2")

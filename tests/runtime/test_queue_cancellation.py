@@ -10,7 +10,7 @@ import anyio
 import numpy as np
 import pytest
 
-from furiosa.runtime import Receiver, Runtime, Submitter, create_queue, sync
+from furiosa.runtime import Runtime, Submitter, create_queue, sync
 from furiosa.runtime._core.errors import FuriosaRuntimeError, SessionClosed
 from support.fake_connection import FakeNpu
 from support.runners import ENF, ones
@@ -24,48 +24,6 @@ async def cancel(task: "asyncio.Task[Any]") -> None:
 
 def others() -> "set[asyncio.Task[Any]]":
     return asyncio.all_tasks() - {asyncio.current_task()}
-
-
-async def test_creation_cancelled_at_any_await_gives_everything_back(npu: FakeNpu) -> None:
-    before = others()
-    for steps in range(60):
-        task = asyncio.ensure_future(_create())
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        if not task.done():
-            task.cancel()
-            await asyncio.wait([task])
-        if not task.cancelled():
-            _, receiver = task.result()
-            await receiver.close()
-        assert npu.servers == {}
-        assert len(npu.released) == len(npu.acquired)
-        assert npu.hung_up >= len(npu.acquired)
-        assert others() == before
-    assert npu.released
-
-
-async def _create() -> tuple[Submitter, Receiver]:
-    return await create_queue(ENF)
-
-
-@pytest.mark.parametrize("steps", range(12))
-async def test_a_cancelled_recv_has_received_nothing(npu: FakeNpu, steps: int) -> None:
-    async with create_queue(ENF, worker_num=1) as (submitter, receiver):
-        receiving = asyncio.create_task(receiver.recv())
-        while not receiver._queue._line.receivers:
-            await anyio.lowlevel.checkpoint()
-        await submitter.submit(ones(), "it")
-        line = receiver._queue._line
-        for _ in range(steps):
-            await asyncio.sleep(0)
-        receiving.cancel()
-        await asyncio.wait([receiving])
-        received = [] if receiving.cancelled() else [receiving.result()[0]]
-        await submitter.close()
-        received += [context async for context, _ in receiver]
-        assert received == ["it"]
-        assert not line.receivers
 
 
 async def test_a_recv_cancelled_as_its_result_comes_leaves_it_to_another(npu: FakeNpu) -> None:

@@ -12,6 +12,7 @@ import pytest
 from furiosa.common.model_limits import ENF_MAGIC
 from furiosa.runtime import Runner, create_runner
 from furiosa.runtime._async.io import Connection, Watch
+from furiosa.runtime._async.io.watch import OnAsyncio
 from support.fake_connection import AsyncFakeConnection, FakeNpu
 from support.queues import open_descriptors
 from support.runners import ones
@@ -41,8 +42,10 @@ def fd() -> Iterator[int]:
     os.close(made)
 
 
-def watch_of(npu: FakeNpu, *fds: int) -> Watch:
-    return Watch(cast("Connection", AsyncFakeConnection(npu)), "lease-1", fds[:-1], fds[-1])
+def watch_of(npu: FakeNpu, *fds: int) -> OnAsyncio:
+    watch = Watch(cast("Connection", AsyncFakeConnection(npu)), "lease-1", fds[:-1], fds[-1])
+    assert isinstance(watch, OnAsyncio)
+    return watch
 
 
 async def spun(turns: int = 5) -> None:
@@ -130,10 +133,12 @@ async def test_closing_gives_the_descriptors_back(npu: FakeNpu, fd: int, where: 
 def test_a_runner_that_outlives_its_event_loop_gives_the_descriptors_back(npu: FakeNpu) -> None:
     runners: list[Runner] = []
 
-    async def main() -> Watch:
+    async def main() -> OnAsyncio:
         runners.append(await create_runner(ENF))
         await runners[0].run(ones())
-        return runners[0]._loaded._deployments[0].watch
+        watch = runners[0]._loaded._deployments[0].watch
+        assert isinstance(watch, OnAsyncio)
+        return watch
 
     watch = asyncio.run(main())
     assert watch._kept

@@ -74,6 +74,7 @@ class FakeNpu:
     unloaded: list[int] = field(default_factory=list)
     queues_closed: list[int] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
+    opened: int = 0
     hung_up: int = 0
     lease_id: str = "lease-1"
     reopened: int = 0  # attempts, in vain or not
@@ -142,6 +143,12 @@ class FakeNpu:
         with self.lock:
             self._notify(LeaseRecalledNotice(self.lease_id, cause, grace, LeaseState.RECALLED))
 
+    def take_back(self) -> None:
+        """What was on the devices of a lease that has ended."""
+        with self.lock:
+            self.programs.clear()
+            self._stop(list(self.servers))
+
     def die(self) -> None:
         with self.lock:
             self.dead = BrokerUnavailable("unix:/fake", "it closed the connection")
@@ -170,10 +177,14 @@ class FakeNpu:
         self.go.set()
         with self.lock:
             self._stop(list(self.servers))
-        for server in self.finished:
-            server.reap()
+        self.reap()
         for bell in self.bells:
             os.close(bell)
+
+    def reap(self) -> None:
+        """What is left of workers that have ended."""
+        while self.finished:
+            self.finished.pop().reap()
 
     def _stop(self, numbers: Sequence[int], politely: bool = False) -> None:
         for number in numbers:
@@ -317,8 +328,7 @@ class FakeConnection:
     def release(self, lease_id: str) -> None:
         self.check()
         self._npu.released.append(lease_id)
-        with self._npu.lock:
-            self._npu._stop(list(self._npu.servers))
+        self._npu.take_back()
 
     def load_program(self, lease_id: str, enf: bytes, *, traced: bool = False) -> ProgramView:
         npu = self._npu
@@ -386,8 +396,10 @@ class FakeConnection:
         return taken
 
     def close(self) -> None:
-        self._npu.hung_up += not self._closed
-        self._closed = True
+        if not self._closed:
+            self._closed = True
+            self._npu.hung_up += 1
+            self._npu.take_back()
 
 
 class AsyncFakeConnection:
@@ -414,6 +426,7 @@ class AsyncFakeConnection:
         time_to_live: float | None = None,
     ) -> LeaseView:
         self._npu.waits.append(wait_limit)
+        await anyio.lowlevel.checkpoint()
         while not self._blocking.may_lease(spec, wait_limit):
             await anyio.lowlevel.checkpoint()
         return self._blocking.lease(spec)
@@ -427,6 +440,7 @@ class AsyncFakeConnection:
         return self._blocking.load_program(lease_id, enf, traced=traced)
 
     async def unload_program(self, lease_id: str, program_id: int) -> None:
+        await anyio.lowlevel.checkpoint()
         self._blocking.unload_program(lease_id, program_id)
 
     async def open_queue(
@@ -436,6 +450,7 @@ class AsyncFakeConnection:
         return self._blocking.open_queue(lease_id, file, geometry)
 
     async def close_queue(self, lease_id: str, queue_id: int) -> None:
+        await anyio.lowlevel.checkpoint()
         self._blocking.close_queue(lease_id, queue_id)
 
     async def wait(self, fds: Sequence[int], lease_id: str | None = None) -> None:
@@ -470,6 +485,7 @@ class Opener:
         if self.npu.dead is not None:
             raise self.npu.dead
         self.clients.append(client)
+        self.npu.opened += 1
 
 
 class FakeOpener(Opener):
@@ -480,5 +496,6 @@ class FakeOpener(Opener):
 
 class AsyncFakeOpener(Opener):
     async def open(self, *, client: str) -> AsyncFakeConnection:
+        await anyio.lowlevel.checkpoint()
         self.opened(client)
         return AsyncFakeConnection(self.npu)

@@ -25,7 +25,7 @@ def kept_by(pids: Iterable[int]) -> Kept:
     for pid in pids:
         count += 1
         descriptors += descriptors_of(pid)
-        mapped += _mapped(pid)
+        mapped += mapped_by(pid)
     return Kept(count, descriptors, mapped)
 
 
@@ -53,7 +53,7 @@ def private_megabytes(pid: int) -> float:
     raise AssertionError(f"process {pid} has no memory")
 
 
-def _mapped(pid: int) -> Counter[str]:
+def mapped_by(pid: int) -> Counter[str]:
     found: Counter[str] = Counter()
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():

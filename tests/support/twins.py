@@ -1,10 +1,17 @@
-"""The two styles of the runtime behind one asynchronous face, so that each claim is tested on both."""
+"""The two styles of the runtime, one of them under both libraries that it runs under, behind one
+asynchronous face, so that each claim is tested on all.
+"""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import anyio.to_thread
+import trio
 
 import furiosa.runtime
 import furiosa.runtime.sync
@@ -69,6 +76,58 @@ class AsyncTwin:
     async def close(self, closable: Any) -> bool:
         closed: bool = await closable.close()
         return closed
+
+
+class TrioTwin(AsyncTwin):
+    """Every call in trio, which runs in a thread of its own."""
+
+    def __init__(self, token: trio.lowlevel.TrioToken) -> None:
+        self._token = token
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        async def there(*args: Any, **options: Any) -> Any:
+            call = functools.partial(found, *args, **options)
+            return await _in_thread(trio.from_thread.run, call, trio_token=self._token)
+
+        return there
+
+    def runtime(self, device: str | None = None, **options: Any) -> Any:
+        make = functools.partial(super().runtime, device, **options)
+        return trio.from_thread.run_sync(make, trio_token=self._token)
+
+
+@contextmanager
+def trio_twin() -> Iterator[TrioTwin]:
+    tokens: SimpleQueue[trio.lowlevel.TrioToken] = SimpleQueue()
+    stop = trio.Event()
+
+    async def serve() -> None:
+        tokens.put(trio.lowlevel.current_trio_token())
+        await stop.wait()
+
+    thread = threading.Thread(target=trio.run, args=(serve,), name="trio")
+    thread.start()
+    token = tokens.get()
+    yield TrioTwin(token)
+    token.run_sync_soon(stop.set)
+    thread.join()
+
+
+TWINS = ("async", "trio", "sync")
+
+
+@contextmanager
+def twin_of(name: str) -> Iterator[Twin]:
+    """One of TWINS."""
+    if name == "trio":
+        with trio_twin() as twin:
+            yield twin
+    else:
+        yield AsyncTwin() if name == "async" else SyncTwin()
 
 
 class SyncTwin:

@@ -1,4 +1,3 @@
-import importlib.util
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ from support.fake_broker import FakeBroker, fake_broker
 from support.held import Held, echo, listing
 from support.leaks import nothing_left_open
 
-BACKENDS = [name for name in ("asyncio", "trio") if importlib.util.find_spec(name)]
+BACKENDS = ("asyncio", "trio")
 
 
 @pytest.fixture

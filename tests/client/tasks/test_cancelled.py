@@ -1,6 +1,7 @@
 """Calls of the asynchronous twin, cancelled at each place where they wait."""
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
@@ -12,6 +13,7 @@ from furiosa.client import Connection
 from furiosa.client._async import io
 from furiosa.common.selector import DeviceSpec
 from furiosa.queuepair.layout import Geometry
+from support.cuts import Cut
 from support.fake_broker import FakeBroker
 from support.held import PE0, Held, ask, seen
 
@@ -149,14 +151,46 @@ def test_lease_that_is_granted_while_its_request_is_being_cancelled_is_given_bac
     assert broker.calls["Leases/Release"] == 1
 
 
-async def test_so_it_is_when_asyncio_itself_cancels(broker: FakeBroker, held: Held) -> None:
-    broker.handlers["Leases/Acquire"] = lambda peer, request, fds: None
-    broker.handlers["cancel"] = held.acquire
+@pytest.mark.parametrize("taken", ["leases", "programs", "queues"])
+@pytest.mark.parametrize("how", ["task", "late"])
+async def test_so_it_is_when_asyncio_itself_cancels(
+    broker: FakeBroker, held: Held, taken: str, how: str
+) -> None:
+    """Whose cancellation no scope of anyio holds back."""
     async with await Connection.open(broker.address, client="t") as connection:
-        task = asyncio.create_task(connection.acquire(SPEC))
-        await asyncio.to_thread(broker.seen, "Leases/Acquire")
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert not held.leases
-    assert broker.calls["Leases/Release"] == 1
+        for place in itertools.count(1):
+            cut = Cut(place, how)
+            if taken == "leases":
+                await cut(connection.acquire(SPEC))
+            elif taken == "programs":
+                await cut(connection.load_program("a1", b"enf"))
+            elif result := await cut(connection.open_queue("a1", PE0, Geometry(8, 4096))):
+                result[1].close()
+            assert await ask(connection, 9) == 9
+            if not cut.came:
+                break
+            assert not cut.done
+            assert not getattr(held, taken)
+    assert place > 1
+    assert len(getattr(held, taken)) == 1
+
+
+@pytest.mark.parametrize("how", ["task", "late"])
+async def test_a_lease_that_comes_too_late_is_given_back_though_cancelled_again(
+    broker: FakeBroker, held: Held, how: str
+) -> None:
+    broker.handlers["Leases/Acquire"] = lambda peer, request, fds: None
+    broker.handlers["cancel"] = held.acquire  # it did not see the cancellation coming
+    async with await Connection.open(broker.address, client="t") as connection:
+        for place in itertools.count(1):
+            cut = Cut(place, how)
+            task = asyncio.ensure_future(cut(connection.acquire(SPEC)))
+            await asyncio.to_thread(broker.seen, "Leases/Acquire", place)
+            await anyio.wait_all_tasks_blocked()
+            task.cancel()
+            await asyncio.wait((task,))
+            assert await ask(connection, 9) == 9
+            assert not held.leases
+            if not cut.came:
+                break
+    assert place > 1

@@ -1,10 +1,14 @@
 """How this twin waits. Written by hand, as `_sync/io.py` is; the rest of `_sync` is generated."""
 
-import contextlib
+import asyncio
 import select
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any, TypeVarTuple
 
 import anyio
+
+_Ts = TypeVarTuple("_Ts")
 
 
 async def ready(
@@ -40,8 +44,33 @@ async def pause(seconds: float) -> None:
     await anyio.sleep(seconds)
 
 
-@contextlib.contextmanager
-def uninterrupted(seconds: float) -> Iterator[None]:
-    """The body runs to its end although its task is cancelled, but not for longer than `seconds`."""
-    with anyio.move_on_after(seconds, shield=True):
-        yield
+def on_trio() -> bool:
+    """Whether the calling task is one of trio, which whoever runs it has imported."""
+    in_trio_task = getattr(sys.modules.get("trio.lowlevel"), "in_trio_task", None)
+    return in_trio_task is not None and in_trio_task()
+
+
+async def uninterrupted(
+    seconds: float, function: Callable[[*_Ts], Coroutine[Any, Any, None]], *args: *_Ts
+) -> None:
+    """It runs to its end although the calling task is cancelled, but not for longer than `seconds`."""
+    if on_trio():
+        with anyio.move_on_after(seconds, shield=True):
+            await function(*args)
+        return
+    # a task of its own: a scope of anyio is no shield from asyncio's own `Task.cancel`
+    task = asyncio.create_task(function(*args))
+    timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait((task,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+    timer.cancel()
+    failure = None if task.cancelled() else task.exception()
+    if cancelled is not None:
+        raise cancelled
+    if failure is not None:
+        raise failure

@@ -235,11 +235,8 @@ class Session:
             if underway:
                 self._send(handoff_pb2.Frame(id=call.id, cancel=handoff_pb2.Cancel()))
             if undo is not None and (underway or call.answered):
-                with (
-                    io.uninterrupted(2 * SETTLE_SECONDS),
-                    contextlib.suppress(FuriosaError, DecodeError),
-                ):
-                    await self._settle(call, undo)
+                with contextlib.suppress(FuriosaError, DecodeError):
+                    await io.uninterrupted(2 * SETTLE_SECONDS, self._settle, call, undo)
         finally:
             self._drop(call)
 

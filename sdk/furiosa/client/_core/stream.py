@@ -4,8 +4,10 @@ What the kernel does not take at once is kept and leaves with the next `flush`, 
 cancelled in the middle of a message does not cut it in two.
 """
 
+import atexit
 import contextlib
 import socket
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -25,11 +27,13 @@ class Stream:
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
+        self._fd = sock.fileno()
+        _open.add(self)
         self._decoder = Decoder(MAX_PAYLOAD)
         self._unsent: deque[tuple[memoryview, Sequence[int]]] = deque()
 
     def fileno(self) -> int:
-        return self._sock.fileno()
+        return self._fd
 
     @property
     def has_unsent(self) -> bool:
@@ -87,7 +91,19 @@ class Stream:
         self._drop_unsent()
         self._decoder.close()
         self._sock.close()
+        self._fd = -1
+        _open.discard(self)
 
     def _drop_unsent(self) -> None:
         while self._unsent:
             close_all(self._unsent.popleft()[1])
+
+
+_open: weakref.WeakSet[Stream] = weakref.WeakSet()
+
+
+@atexit.register
+def _leave_open() -> None:
+    """The kernel closes what is open when the process ends: until then daemon threads may wait on it."""
+    for stream in tuple(_open):
+        stream._sock.detach()

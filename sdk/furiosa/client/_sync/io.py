@@ -1,11 +1,12 @@
 """How this twin waits. Written by hand, as `_async/io.py` is."""
 
-import contextlib
 import math
 import select
 import time
-from collections.abc import Collection, Iterator
-from typing import Final
+from collections.abc import Callable, Collection
+from typing import Final, TypeVarTuple
+
+_Ts = TypeVarTuple("_Ts")
 
 _MOST: Final = 2**31 - 1  # milliseconds in poll's int; who waits looks at the clock again
 
@@ -25,7 +26,6 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
-@contextlib.contextmanager
-def uninterrupted(seconds: float) -> Iterator[None]:
-    """The body ends by its own deadlines; a second Ctrl-C ends it at once. `seconds` has no effect."""
-    yield
+def uninterrupted(seconds: float, function: Callable[[*_Ts], None], *args: *_Ts) -> None:
+    """It ends by its own deadlines; a second Ctrl-C ends it at once. `seconds` has no effect."""
+    function(*args)

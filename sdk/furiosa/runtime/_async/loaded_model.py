@@ -73,7 +73,8 @@ class LoadedModel:
         self._tally = Tally()
         self._changing = io.Lock()  # held while loading or closing
         self._loss: broker.FuriosaError | None = None  # the last one since loading began
-        weakref.finalize(self, holding.adopt, self._deployments)
+        # not at exit, when daemon threads may be running it
+        weakref.finalize(self, holding.adopt, self._deployments).atexit = False
         holding.admit(self)
 
     async def load(self) -> None:
@@ -184,8 +185,7 @@ class LoadedModel:
         try:
             return await self._drained()
         finally:
-            with io.uninterrupted(GIVE_BACK_SECONDS):
-                await self._give_back(unload)
+            await io.uninterrupted(GIVE_BACK_SECONDS, self._give_back, unload)
 
     def lose(self, loss: broker.FuriosaError) -> None:
         """A worker died or the broker has gone, and with it the program; the lease stays or is resumed."""
@@ -366,8 +366,7 @@ class LoadedModel:
                     opened.pop_all()
         finally:
             if not adopted:
-                with io.uninterrupted(GIVE_BACK_SECONDS):
-                    await tenure.forget(program.id, queue_ids)
+                await io.uninterrupted(GIVE_BACK_SECONDS, tenure.forget, program.id, queue_ids)
         return adopted
 
     def _adopt(self, deployment: Deployment[io.Watch]) -> bool:

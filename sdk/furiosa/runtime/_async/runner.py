@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy.typing as npt
 
+from furiosa.runtime._async import io
 from furiosa.runtime._async.loaded_model import CLOSE_SECONDS, LoadedModel
 from furiosa.runtime._core import recording
 from furiosa.runtime._core.describe import Model
@@ -35,6 +36,7 @@ class Runner:
         self._loaded = loaded
         self._runtime = runtime
         self._profiled: Profiled | None = None  # since somebody recorded
+        self._home = io.Home()
 
     @property
     def model(self) -> Model:
@@ -71,10 +73,12 @@ class Runner:
         room is free again when the arrays are gone. Beyond that: ordinary arrays.
         Raises: SessionClosed, SessionTerminated.
         """
+        self._home.check("runner")
         return self._loaded.allocate()
 
     def stats(self) -> Stats:
         """What its runs came to so far; also after `close`."""
+        self._home.check("runner")
         stats = self._loaded.stats()
         return stats + self._profiled.stats() if self._profiled is not None else stats
 
@@ -84,14 +88,18 @@ class Runner:
         New calls are refused from now on; those in flight have ten seconds to finish, then they raise
         SessionClosed and the result is False. Twice is once.
         """
+        if not self._home.is_this:
+            return True  # it is the parent's
         if self._runtime is not None:
             return await self._runtime.close()
-        in_time = await self._loaded.close(unload=True)
-        if self._profiled is not None:
-            await self._profiled.close()
-        return in_time
+        try:
+            return await self._loaded.close(unload=True)
+        finally:
+            if self._profiled is not None:
+                await self._profiled.close()
 
     async def _infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
+        self._home.check_in("runner")
         if recording.active:
             return await self._recorded(arrays, wanted)
         return await self._loaded.infer(arrays, wanted)

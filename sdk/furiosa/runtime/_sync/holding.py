@@ -2,7 +2,6 @@
 """What the loaded models of one runtime share: the lease, who it is held through, and news of it."""
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -50,7 +49,7 @@ class Holding:
         self._link = Link(policy)
         self._tenure: Tenure | None = None  # the newest; of no use while the link is cut
         self._hanging_up: weakref.finalize[..., Holding] | None = None
-        self._taker: int | None = None  # the process in which somebody takes the lease
+        self._taken = False  # somebody is about to take the lease
         self._hearing = threading.Lock()  # of all that; models are told with it held
         self._orphans: deque[Deployment[io.Watch]] = deque()
         self._models: weakref.WeakSet[LoadedModel] = weakref.WeakSet()
@@ -89,16 +88,16 @@ class Holding:
                     if self._link.held:
                         assert self._tenure is not None
                         return self._tenure
-                    leads = not self._is_taken()
+                    leads = not self._taken
                     if leads:
-                        self._taker = os.getpid()
+                        self._taken = True
                 if leads:
                     self._take(check)
                 else:
-                    self._claim.nap(lambda: check() or not self._is_taken(), LOOK_SECONDS)
+                    self._claim.nap(lambda: check() or not self._taken, LOOK_SECONDS)
             finally:
                 if leads:
-                    self._taker = None
+                    self._taken = False
                     self._claim.stir()
 
     def renew(self, time_to_live: float | None) -> LeaseView:
@@ -140,8 +139,7 @@ class Holding:
             for model in models:
                 in_time = model.close(unload=False) and in_time
         finally:
-            with io.uninterrupted(GIVE_BACK_SECONDS):
-                self._release()
+            io.uninterrupted(GIVE_BACK_SECONDS, self._release)
         return in_time
 
     def listen(self) -> None:
@@ -160,7 +158,11 @@ class Holding:
     def is_quiet(self) -> bool:
         """Whether `listen` would hear nothing."""
         tenure = self._tenure
-        return tenure is not None and tenure.is_quiet()
+        return (
+            tenure is not None
+            and tenure.is_quiet()
+            and not self._hearing.locked()  # last: news are taken, and passed on, with it held
+        )
 
     def wait(self, watch: io.Watch, look: Callable[[], bool], spin_ns: int) -> None:
         """Until `look` has found something or there is something to `listen` to."""
@@ -205,9 +207,6 @@ class Holding:
                 tenure = self._claim.take(needed)
         else:
             try:
-                if former.pid != os.getpid():
-                    assert self._link.cause is not None
-                    raise self._link.cause  # the lease is the parent's to resume
                 tenure = self._claim.retake(former, needed)
             except broker.FuriosaError as error:
                 with self._hearing:
@@ -221,6 +220,8 @@ class Holding:
                 if self._hanging_up is not None:
                     self._hanging_up.detach()
                 self._hanging_up = weakref.finalize(self, io.hang_up, tenure.connection)
+                # not at exit, when daemon threads may wait on it: the kernel does it then
+                self._hanging_up.atexit = False
         if not taken:
             tenure.connection.close()
         elif former is not None:
@@ -230,15 +231,12 @@ class Holding:
             _log.info(text, tenure.lease.id, names, how, time.monotonic() - began)
 
     def _release(self) -> None:
-        if self._is_taken():  # by somebody who has been told to stop
-            self._claim.nap(lambda: not self._is_taken(), GIVE_BACK_SECONDS)
+        if self._taken:  # by somebody who has been told to stop
+            self._claim.nap(lambda: not self._taken, GIVE_BACK_SECONDS)
         with self._hearing:
             tenure, self._tenure = self._tenure, None
         if tenure is not None:
             tenure.release()
-
-    def _is_taken(self) -> bool:
-        return self._taker == os.getpid()
 
     def _admitted(self) -> "tuple[LoadedModel, ...]":
         with self._admitting:
@@ -268,7 +266,7 @@ class Holding:
         if tenure is not self._tenure or not self._link.held:
             return  # no news
         cause.with_traceback(None)  # it is kept, and so would be what its frames hold
-        if tenure.pid != os.getpid() or self._link.handle(Cut(cause)) is LinkPhase.ENDED:
+        if self._link.handle(Cut(cause)) is LinkPhase.ENDED:
             self._end(cause)
             return
         _log.warning("the broker has gone; lease %s will be resumed: %s", tenure.lease.id, cause)

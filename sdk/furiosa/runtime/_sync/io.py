@@ -1,12 +1,11 @@
 """How this twin waits. Written by hand, as `_async/io.py` is."""
 
-import contextlib
 import functools
 import select
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar, TypeVarTuple
 
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from furiosa.client.sync import Connection as Connection
 from furiosa.queuepair.spin import Spin
 from furiosa.runtime._core.arguments import checked_seconds
+from furiosa.runtime._core.process import Process
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -90,8 +90,8 @@ class Crew:
                 self._idle -= 1
             elif len(self._threads) < self._size:
                 thread = threading.Thread(target=self._serve, name="furiosa-queue", daemon=True)
-                self._threads.add(thread)
                 thread.start()
+                self._threads.add(thread)  # one that could not be started cannot be joined either
 
     def dismiss(self) -> None:
         """Nobody is started any more; they end when they have done what they were started for."""
@@ -122,6 +122,12 @@ class Crew:
                 self._threads.discard(threading.current_thread())
 
 
+class Home(Process):
+    """The process alone: any thread of it will do."""
+
+    check_in = Process.check
+
+
 class Receiving(ABC):
     """What receives."""
 
@@ -148,10 +154,9 @@ def hang_up(connection: Connection) -> None:
     connection.close()
 
 
-@contextlib.contextmanager
-def uninterrupted(seconds: float) -> Iterator[None]:
-    """The body ends by its own deadlines; a second Ctrl-C ends it at once. `seconds` has no effect."""
-    yield
+def uninterrupted(seconds: float, function: Callable[[*_Ts], None], *args: *_Ts) -> None:
+    """It ends by its own deadlines; a second Ctrl-C ends it at once. `seconds` has no effect."""
+    function(*args)
 
 
 def opening(function: _F) -> _F:

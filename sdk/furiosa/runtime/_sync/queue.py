@@ -5,7 +5,6 @@ Each inference is a call of the loaded model by a worker of the queue, of which 
 device; one more listens for the end of the lease, which may come while nothing runs.
 """
 
-import os
 import threading
 import weakref
 from collections import deque
@@ -41,7 +40,7 @@ class Queue:
         self._line = Line(input_size, output_size, self.loaded.capacity)
         self._lock = threading.Lock()  # of the line; never held while waiting
         self._crew = io.Crew(self.loaded.capacity + 1)
-        self._process = os.getpid()
+        self._home = io.Home()
 
     def open(self) -> "Ends":
         """From now on it has workers. When one of its ends is dropped they close that."""
@@ -76,12 +75,16 @@ class Queue:
         return result.context, result.outcome
 
     def close_input(self) -> None:
+        if not self._home.is_this:
+            return  # it is the parent's
         with self._lock:
             self._line.close()
         self._advance()
 
     def close(self) -> bool:
         """Everything that is queued or finished is dropped. Whether what ran ended in time."""
+        if not self._home.is_this:
+            return True  # it is the parent's
         with self._lock:
             self._line.hang_up()
         self._disband()
@@ -95,11 +98,7 @@ class Queue:
         seconds: float | None,
     ) -> _T:
         """What `attempt` makes once it is its turn. Raises: TimeoutError, and what `attempt` does."""
-        # in a forked child there are no workers, and the lock may be held for ever
-        if os.getpid() != self._process:
-            raise FuriosaRuntimeError(
-                f"this queue belongs to process {self._process}; a forked child creates its own"
-            )
+        self._home.check_in("queue")
         with self._lock:
             made = attempt(None)
         if made is None:
@@ -128,10 +127,14 @@ class Queue:
         with self._lock:
             jobs = list(iter(self._line.start, None))
             signals = self._line.due()
-        for signal in signals:
-            signal.set()
-        for job in jobs:
-            self._crew.start(self._work, job)
+        try:
+            for signal in signals:
+                signal.set()
+            for job in jobs:
+                self._crew.start(self._work, job)
+        except BaseException:
+            self._fail(_interruption())  # or who waits for the rest would wait for ever
+            raise
 
     def _work(self, job: Job) -> None:
         current: Job | None = job
@@ -221,7 +224,7 @@ class Submitter:
 
     def allocate(self) -> list[Array]:
         """As `Runner.allocate`; leave the arrays alone until the result has been received."""
-        return self._queue.loaded.allocate()
+        return self._queue.runner.allocate()
 
     def submit(self, inputs: TensorArray, context: object = None) -> None:
         """Queue one inference; `context` comes with its result. Waits while the input queue is full.
@@ -332,4 +335,4 @@ def _always() -> bool:
 
 
 def _interruption() -> FuriosaRuntimeError:
-    return FuriosaRuntimeError("the queue was given up: a worker of it was interrupted")
+    return FuriosaRuntimeError("the queue was given up: a call or a worker of it was interrupted")

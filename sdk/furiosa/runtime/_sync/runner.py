@@ -13,6 +13,7 @@ from furiosa.runtime._core.describe import Model
 from furiosa.runtime._core.errors import FuriosaRuntimeWarning
 from furiosa.runtime._core.stats import Stats
 from furiosa.runtime._core.validate import Tensor, TensorArray
+from furiosa.runtime._sync import io
 from furiosa.runtime._sync.loaded_model import CLOSE_SECONDS, LoadedModel
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Runner:
         self._loaded = loaded
         self._runtime = runtime
         self._profiled: Profiled | None = None  # since somebody recorded
+        self._home = io.Home()
 
     @property
     def model(self) -> Model:
@@ -70,10 +72,12 @@ class Runner:
         room is free again when the arrays are gone. Beyond that: ordinary arrays.
         Raises: SessionClosed, SessionTerminated.
         """
+        self._home.check("runner")
         return self._loaded.allocate()
 
     def stats(self) -> Stats:
         """What its runs came to so far; also after `close`."""
+        self._home.check("runner")
         stats = self._loaded.stats()
         return stats + self._profiled.stats() if self._profiled is not None else stats
 
@@ -83,14 +87,18 @@ class Runner:
         New calls are refused from now on; those in flight have ten seconds to finish, then they raise
         SessionClosed and the result is False. Twice is once.
         """
+        if not self._home.is_this:
+            return True  # it is the parent's
         if self._runtime is not None:
             return self._runtime.close()
-        in_time = self._loaded.close(unload=True)
-        if self._profiled is not None:
-            self._profiled.close()
-        return in_time
+        try:
+            return self._loaded.close(unload=True)
+        finally:
+            if self._profiled is not None:
+                self._profiled.close()
 
     def _infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
+        self._home.check_in("runner")
         if recording.active:
             return self._recorded(arrays, wanted)
         return self._loaded.infer(arrays, wanted)

@@ -15,6 +15,7 @@ from furiosa.runtime._core.arguments import (
     checked_seconds,
 )
 from furiosa.runtime._core.places import checked_workers
+from furiosa.runtime._core.process import Process
 from furiosa.runtime._core.selection import (
     OLD_VARIABLE,
     OLD_VARIABLE_WARNING,
@@ -65,6 +66,7 @@ class Runtime:
         policy = checked_policy("on_broker_restart", on_broker_restart)
         lifetime = checked_seconds("time_to_live", time_to_live)
         self._holding = Holding(Claim(spec, checked_seconds("wait", wait), lifetime), policy)
+        self._process = Process()
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -78,6 +80,7 @@ class Runtime:
         DETACHED: the broker has gone, and the next call resumes it. RECALLED: it will be taken away at
         `ends_at`. ENDED: it is over. `cause` says why. None before there is one and after `close`.
         """
+        self._process.check("runtime")
         return self._holding.lease
 
     def renew(self, time_to_live: float | None = None) -> LeaseView:
@@ -86,6 +89,7 @@ class Runtime:
         Takes the lease if there was none yet.
         Raises: FuriosaRuntimeError (DeviceBusy, SessionClosed, SessionTerminated); TypeError, ValueError.
         """
+        self._process.check("runtime")
         return self._holding.renew(checked_seconds("time_to_live", time_to_live))
 
     @io.opening
@@ -130,9 +134,12 @@ class Runtime:
 
     def close(self) -> bool:
         """Close all runners and queues, see `Runner.close`, then give the devices back. Twice is once."""
+        if not self._process.is_this:
+            return True  # it is the parent's
         return self._holding.close()
 
     def __enter__(self) -> Self:
+        self._process.check("runtime")
         self._holding.tenure(self._holding.check)
         return self
 
@@ -151,6 +158,7 @@ class Runtime:
         batch_size: int | None,
         compiler_config: Mapping[str, object] | None,
     ) -> LoadedModel:
+        self._process.check("runtime")
         self._holding.check()
         workers = checked_workers(worker_num)
         enf = io.in_thread(lambda: enf_of(model, self._target, batch_size, compiler_config))

@@ -2,7 +2,6 @@
 """A lease as it is held through one connection, and what is asked of the broker for it."""
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -22,7 +21,6 @@ class Tenure:
     def __init__(self, connection: Connection, lease: LeaseView) -> None:
         self.connection = connection
         self.lease = lease
-        self.pid = os.getpid()  # whose it is: a forked child has only a copy
         self.is_quiet: Callable[[], bool] = partial(connection.is_quiet, lease.id)
         self.take_notices: Callable[[], list[LeaseNotice]] = partial(
             connection.take_notices, lease.id
