@@ -38,6 +38,10 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
+def _id(item: tuple[str, ...] | set[str]) -> str:
+    return " ".join(sorted(item) if isinstance(item, set) else item)
+
+
 def needs(tool: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(tool) is None, reason=f"no {tool} on this machine")
 
@@ -96,7 +100,7 @@ def test_mandoc_has_nothing_to_complain_about(page: Path) -> None:
     assert [line for line in said if "missing date" not in line] == []  # it has none, to stay fresh
 
 
-@pytest.mark.parametrize(("words", "expected"), OFFERED, ids=lambda item: " ".join(item))
+@pytest.mark.parametrize(("words", "expected"), OFFERED, ids=_id)
 @needs("bash")
 def test_bash_offers(words: Sequence[str], expected: set[str]) -> None:
     file = SHARE / "bash-completion" / "completions" / words[0]
@@ -105,7 +109,7 @@ def test_bash_offers(words: Sequence[str], expected: set[str]) -> None:
     assert set(done.stdout.split()) == expected
 
 
-@pytest.mark.parametrize(("words", "expected"), OFFERED, ids=lambda item: " ".join(item))
+@pytest.mark.parametrize(("words", "expected"), OFFERED, ids=_id)
 @needs("fish")
 def test_fish_offers(words: Sequence[str], expected: set[str], tmp_path: Path) -> None:
     file = SHARE / "fish" / "vendor_completions.d" / f"{words[0]}.fish"
