@@ -73,7 +73,7 @@ import furiosa.runtime, furiosa.runtime.sync
 from furiosa.common.model_limits import ENF_MAGIC
 from furiosa.runtime._source import enf_of
 enf_of(ENF_MAGIC, "warboy", None, None)
-heavy = {"onnx", "onnxruntime", "grpc", "furiosa.compiler", "furiosa.vnpu"} & set(sys.modules)
+heavy = {"google.protobuf", "onnx", "onnxruntime", "grpc", "furiosa.compiler", "furiosa.vnpu"} & set(sys.modules)
 assert not heavy, heavy
 """
 
