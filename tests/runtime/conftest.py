@@ -21,8 +21,8 @@ def npu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNpu]:
     """What both styles connect to. Whatever a test opens on it must be closed at its end."""
     before = open_descriptors()
     fake = FakeNpu()
-    monkeypatch.setattr(furiosa.runtime._sync.claim, "Connection", FakeOpener(fake))
-    monkeypatch.setattr(furiosa.runtime._async.claim, "Connection", AsyncFakeOpener(fake))
+    monkeypatch.setattr(furiosa.runtime._sync.io, "connect", FakeOpener(fake).open)
+    monkeypatch.setattr(furiosa.runtime._async.io, "connect", AsyncFakeOpener(fake).open)
     yield fake
     fake.close()
     gc.collect()  # tracebacks of expected errors hold on to what they passed through

@@ -64,11 +64,13 @@ async def test_a_restart_between_runs_goes_unnoticed(npu: FakeNpu, twin: Twin) -
 async def test_it_is_said_in_the_log(
     npu: FakeNpu, twin: Twin, caplog: pytest.LogCaptureFixture
 ) -> None:
-    runner = await twin.create_runner(ENF)
-    npu.restart()
     with caplog.at_level(logging.INFO, "furiosa.runtime"):
+        runner = await twin.create_runner(ENF)
+        npu.restart()
         assert await works(twin, runner)
-    went, came = caplog.records
+    began, went, came = caplog.records
+    assert began.levelno == logging.INFO
+    assert began.getMessage().startswith("lease lease-1 of npu0pe0-1 was granted after 0.")
     assert went.levelno == logging.WARNING
     assert went.getMessage() == f"the broker has gone; lease lease-1 will be resumed: {GONE}"
     assert came.levelno == logging.INFO

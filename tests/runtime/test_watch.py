@@ -5,17 +5,20 @@ import gc
 import os
 import threading
 from collections.abc import Iterator
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from furiosa.common.model_limits import ENF_MAGIC
 from furiosa.runtime import Runner, create_runner
-from furiosa.runtime._async.io import Connection, Watch
+from furiosa.runtime._async.io import Watch
 from furiosa.runtime._async.io.watch import OnAsyncio
 from support.fake_connection import AsyncFakeConnection, FakeNpu
 from support.queues import open_descriptors
 from support.runners import ones
+
+if TYPE_CHECKING:
+    from furiosa.client import Connection
 
 ENF = ENF_MAGIC + b"program"
 

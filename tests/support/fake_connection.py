@@ -476,7 +476,7 @@ class AsyncFakeConnection:
 
 @dataclass
 class Opener:
-    """Takes the place of the class `Connection`."""
+    """`open` takes the place of `io.connect`."""
 
     npu: FakeNpu
     clients: list[str] = field(default_factory=list)

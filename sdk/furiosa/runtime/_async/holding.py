@@ -223,11 +223,13 @@ class Holding:
                 self._hanging_up.atexit = False
         if not taken:
             await tenure.connection.close()
-        elif former is not None:
+            return
+        how = "granted"
+        if former is not None:
             how = "resumed" if tenure.lease.id == former.lease.id else "replaced"
-            names = ",".join(map(str, tenure.lease.device_files))
-            text = "lease %s of %s was %s after %.3f s"
-            _log.info(text, tenure.lease.id, names, how, time.monotonic() - began)
+        names = ",".join(map(str, tenure.lease.device_files))
+        text = "lease %s of %s was %s after %.3f s"
+        _log.info(text, tenure.lease.id, names, how, time.monotonic() - began)
 
     async def _release(self) -> None:
         if self._taken:  # by somebody who has been told to stop

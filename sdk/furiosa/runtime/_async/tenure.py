@@ -9,7 +9,6 @@ from furiosa.common.names import DeviceFile
 from furiosa.common.views import LeaseNotice, LeaseView, ProgramView
 from furiosa.queuepair import Descriptors, Geometry
 from furiosa.runtime._async import io
-from furiosa.runtime._async.io import Connection
 
 
 class Tenure:
@@ -17,7 +16,7 @@ class Tenure:
     knows nothing of them. Methods raise what the broker says, and BrokerUnavailable.
     """
 
-    def __init__(self, connection: Connection, lease: LeaseView) -> None:
+    def __init__(self, connection: "io.Connection", lease: LeaseView) -> None:
         self.connection = connection
         self.lease = lease
         self.is_quiet: Callable[[], bool] = partial(connection.is_quiet, lease.id)

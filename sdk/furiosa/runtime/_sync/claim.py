@@ -13,7 +13,6 @@ from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import LeaseView
 from furiosa.runtime._core.errors import FuriosaRuntimeError
 from furiosa.runtime._sync import io
-from furiosa.runtime._sync.io import Connection
 from furiosa.runtime._sync.tenure import Tenure
 from furiosa.runtime._version import VERSION
 
@@ -43,13 +42,13 @@ class Claim:
         self._spec = spec
         self._wait = wait
         self._time_to_live = time_to_live
-        self._asking: tuple[Connection, Callable[[], object]] | None = None
+        self._asking: tuple[io.Connection, Callable[[], object]] | None = None
         self._naps: set[io.Signal] = set()
         self._lock = threading.Lock()  # of the naps
 
     def take(self, check: Callable[[], object]) -> Tenure:
         """Raises: FuriosaError, leaving nothing held; what `check` raises."""
-        return self._ask(Connection.open(client=CLIENT), None, check)
+        return self._ask(io.connect(client=CLIENT), None, check)
 
     def retake(self, former: Tenure, check: Callable[[], object]) -> Tenure:
         """The same lease if the broker has it yet, else one of the same devices.
@@ -97,7 +96,7 @@ class Claim:
                 io.hang_up(connection)
 
     def _ask(
-        self, connection: Connection, former: LeaseView | None, check: Callable[[], object]
+        self, connection: "io.Connection", former: LeaseView | None, check: Callable[[], object]
     ) -> Tenure:
         """Owns: `connection`, closed if this fails."""
         self._asking = connection, check
@@ -125,7 +124,7 @@ class Claim:
         return spec, max(self._wait or 0.0, AGAIN_SECONDS)
 
 
-def _resumed(connection: Connection, former: LeaseView) -> LeaseView | None:
+def _resumed(connection: "io.Connection", former: LeaseView) -> LeaseView | None:
     """None when the broker has it no longer. Raises: LeaseEnded when an administrator took it away."""
     try:
         with contextlib.suppress(broker.UnknownLease, broker.NotLeaseOwner):

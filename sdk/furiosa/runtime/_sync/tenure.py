@@ -10,7 +10,6 @@ from furiosa.common.names import DeviceFile
 from furiosa.common.views import LeaseNotice, LeaseView, ProgramView
 from furiosa.queuepair import Descriptors, Geometry
 from furiosa.runtime._sync import io
-from furiosa.runtime._sync.io import Connection
 
 
 class Tenure:
@@ -18,7 +17,7 @@ class Tenure:
     knows nothing of them. Methods raise what the broker says, and BrokerUnavailable.
     """
 
-    def __init__(self, connection: Connection, lease: LeaseView) -> None:
+    def __init__(self, connection: "io.Connection", lease: LeaseView) -> None:
         self.connection = connection
         self.lease = lease
         self.is_quiet: Callable[[], bool] = partial(connection.is_quiet, lease.id)

@@ -3,19 +3,21 @@
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
 import numpy.typing as npt
 
-from furiosa.client import Connection as Connection
 from furiosa.client._async.io import uninterrupted as uninterrupted
 from furiosa.runtime._async.io.crew import Crew as Crew
 from furiosa.runtime._async.io.home import Home as Home
 from furiosa.runtime._async.io.opening import opening as opening
 from furiosa.runtime._async.io.signal import Signal as Signal
 from furiosa.runtime._async.io.watch import Watch as Watch
+
+if TYPE_CHECKING:
+    from furiosa.client import Connection as Connection
 
 _T = TypeVar("_T")
 
@@ -46,7 +48,17 @@ async def in_thread(function: Callable[[], _T]) -> _T:
     return await anyio.to_thread.run_sync(function, abandon_on_cancel=True)
 
 
-def hang_up(connection: Connection) -> None:
+async def connect(*, client: str) -> "Connection":
+    """Imported on use: what speaks to a broker is a fifth of what importing the runtime would take.
+
+    Raises: as `Connection.open`.
+    """
+    from furiosa.client import Connection
+
+    return await Connection.open(client=client)
+
+
+def hang_up(connection: "Connection") -> None:
     """Close a connection where there may be no event loop any more; closing never waits."""
     with contextlib.suppress(StopIteration):
         connection.close().send(None)

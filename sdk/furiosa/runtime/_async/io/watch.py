@@ -5,11 +5,14 @@ import contextlib
 import os
 import select
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import anyio
 
-from furiosa.client import Connection
 from furiosa.client._async.io import on_trio
+
+if TYPE_CHECKING:
+    from furiosa.client import Connection
 
 
 class Watch:
@@ -19,7 +22,7 @@ class Watch:
         return super().__new__(OnTrio if on_trio() else OnAsyncio)
 
     def __init__(
-        self, connection: Connection, lease_id: str, descriptors: Sequence[int], bell: int
+        self, connection: "Connection", lease_id: str, descriptors: Sequence[int], bell: int
     ) -> None:
         self._connection = connection
         self._lease_id = lease_id
@@ -47,7 +50,7 @@ class OnAsyncio(Watch):
     """
 
     def __init__(
-        self, connection: Connection, lease_id: str, descriptors: Sequence[int], bell: int
+        self, connection: "Connection", lease_id: str, descriptors: Sequence[int], bell: int
     ) -> None:
         super().__init__(connection, lease_id, descriptors, bell)
         self._kept: tuple[int, ...] = ()  # by `_loop`; duplicates, ours to close
@@ -110,7 +113,7 @@ class OnTrio(Watch):
     """An epoll stands for all the descriptors, since a task of trio waits for one at a time."""
 
     def __init__(
-        self, connection: Connection, lease_id: str, descriptors: Sequence[int], bell: int
+        self, connection: "Connection", lease_id: str, descriptors: Sequence[int], bell: int
     ) -> None:
         super().__init__(connection, lease_id, descriptors, bell)
         self._epoll: select.epoll | None = None
