@@ -1,5 +1,6 @@
 """`furiosa-bench`: its command line, what it prints and writes, and how it ends."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -15,7 +16,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from furiosa.cli import benchmarking
 from furiosa.cli.furiosa_bench import main
+from furiosa.runtime.bench import BenchReport, BenchRunner, Stage
 from furiosa.runtime.sync import create_runner
 from support import digits
 from support.daemon import Daemon
@@ -264,15 +267,31 @@ def test_ctrl_c_reports_what_was_measured_until_then(enf: str, here: Path) -> No
         assert os.read(terminal, 1 << 16).decode().endswith("\r\x1b[K")  # nothing is left there
 
 
-def test_ctrl_c_twice_reports_too(enf: str, here: Path, broker: Daemon) -> None:
-    with started(enf, "--duration", "1000") as (process, terminal):
-        until(terminal, r"measuring: [1-9]")
-        for _ in range(2):  # tools that start others send it to them and to their group
-            process.send_signal(signal.SIGINT)
-        assert process.stdout is not None
-        assert "queries executed" in process.stdout.read()
-        assert process.wait() == 130
-    assert "0 (available)" in broker.furiosactl("list").stdout
+class Stuck(BenchRunner):
+    """After three queries, one never ends; Ctrl+C is pressed when it has begun, and again."""
+
+    async def run(self) -> BenchReport:
+        self._plan.begin()
+        self._stage = Stage.WARMING_UP
+        recording = self._plan.recording()
+        for _ in range(3):
+            recording.record(recording.start, recording.start + 1000)
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def stop(self) -> None:
+        super().stop()
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_twice_does_not_wait_for_the_queries_in_flight(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmarking, "BenchRunner", Stuck)
+    assert main(["model.onnx"]) == 130
+    assert "3 queries executed" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ctrl_c_before_the_first_query_reports_nothing(

@@ -28,6 +28,7 @@ async def test_queries_are_counted_and_traced(daemon: Daemon, enf: Path, tmp_pat
     assert report.workload is Workload.LATENCY
     assert report.queries == report.latencies.count == 20
     assert report.latencies.total <= report.run_time
+    assert report.without_omissions is report.latencies
     assert report.md5 == hashlib.md5(enf.read_bytes()).hexdigest()
     names = [event["name"] for event in json.loads(trace.read_text())]
     assert names.count("Inference") == 20
@@ -39,6 +40,8 @@ async def test_throughput_keeps_all_workers_of_all_devices_busy(daemon: Daemon, 
     report = await runner.run()
     assert report.queries >= 400
     assert report.latencies.total > report.run_time  # they overlap
+    corrected = report.latencies.without_omissions()
+    assert list(report.without_omissions.buckets()) == list(corrected.buckets())
     assert runner.devices == ("npu0pe0", "npu0pe1")
 
 

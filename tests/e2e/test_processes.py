@@ -186,7 +186,7 @@ async def as_above():
                     nursery.start_soon(runner.run, INPUT)
     assert trace.getvalue().count('"Inference"') == 5
     config = BenchConfig(ENF, devices="warboy(1)*1", queries=5, workers=2)
-    assert len((await BenchRunner(config, "T").run()).latencies) >= 5
+    assert (await BenchRunner(config, "T").run()).queries >= 5
     async with furiosa.runtime.create_queue(ENF, **ONE) as (submitter, receiver):
         await submitter.submit(INPUT, 1)
         assert (await receiver.recv())[0] == 1

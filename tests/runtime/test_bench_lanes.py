@@ -65,51 +65,37 @@ class Gone(Model):
         raise FuriosaRuntimeError("gone")
 
 
-class Measured:
-    def __init__(self, workload: Workload = Workload.LATENCY, **config: Any) -> None:
-        self._config = BenchConfig("model.onnx", **config)
-        self._workload = workload
-        self.plan: Plan | None = None
-
-    def __call__(self) -> Plan:
-        self.plan = Plan(self._config, self._workload)
-        return self.plan
-
-    @property
-    def queries(self) -> int:
-        assert self.plan is not None
-        return self.plan.queries
+def a_plan(workload: Workload = Workload.LATENCY, **config: Any) -> Plan:
+    return Plan(BenchConfig("model.onnx", **config), workload)
 
 
-async def in_tasks(model: Model, count: int, warm_up: int, measured: Measured) -> None:
-    await lanes.in_tasks(cast("Runner", model), count, warm_up, nullcontext(), measured)
+async def in_tasks(model: Model, count: int, plan: Plan) -> None:
+    await lanes.in_tasks(cast("Runner", model), count, nullcontext(), plan)
 
 
-def in_threads(model: Model, count: int, warm_up: int, measured: Measured) -> None:
-    lanes.in_threads(cast("BlockingRunner", model), count, warm_up, nullcontext(), measured)
+def in_threads(model: Model, count: int, plan: Plan) -> None:
+    lanes.in_threads(cast("BlockingRunner", model), count, nullcontext(), plan)
 
 
 async def test_what_warms_up_is_not_counted(clock: Clock) -> None:
-    model, measured = Tasks(clock, *[500] * 6), Measured(queries=2)
-    await in_tasks(model, 3, 2, measured)
-    assert measured.queries == 2
+    model, plan = Tasks(clock, *[500] * 6), a_plan(queries=2, warm_up=2)
+    await in_tasks(model, 3, plan)
+    assert plan.queries == 2
     assert len(model.inputs) == 8
-    assert measured.plan is not None
-    assert measured.plan.all().latencies.max == 0  # the slow ones were before
+    assert plan.all().latencies.max == 0  # the slow ones were before
 
 
 async def test_inputs_are_zeros_and_each_lane_has_its_own(clock: Clock) -> None:
     model = Tasks(clock)
-    await in_tasks(model, 2, 1, Measured(queries=2))
+    await in_tasks(model, 2, a_plan(queries=2, warm_up=1))
     assert all(not array.any() for arrays in model.inputs for array in arrays)
     assert model.inputs[0][0] is not model.inputs[1][0]
 
 
 async def test_a_latency_is_that_of_the_query_alone(clock: Clock) -> None:
-    measured = Measured(queries=3)
-    await in_tasks(Tasks(clock, 100, 300, 200), 1, 0, measured)
-    assert measured.plan is not None
-    found = measured.plan.all()
+    plan = a_plan(queries=3, warm_up=0)
+    await in_tasks(Tasks(clock, 100, 300, 200), 1, plan)
+    found = plan.all()
     assert (found.latencies.total, found.latencies.max) == (600, 300)
     assert found.end - found.start == 600
 
@@ -126,40 +112,52 @@ def test_what_holds_up_a_lane_counts_where_queries_follow_each_other(
         clock.ns += 50
 
     monkeypatch.setattr(Recording, "record", record)
-    plan = Plan(BenchConfig("m", queries=3), workload)
+    plan = a_plan(workload, queries=3)
+    plan.begin()
     for _ in plan.turns(plan.recording()):
         clock.ns += 100
     assert plan.all().latencies.total == counted
 
 
 async def test_it_ends_when_both_minimums_are_reached(clock: Clock) -> None:
-    long = Measured(queries=2, duration=1e-6)
-    await in_tasks(Tasks(clock, *[400] * 5), 1, 0, long)
+    long = a_plan(queries=2, duration=1e-6, warm_up=0)
+    await in_tasks(Tasks(clock, *[400] * 5), 1, long)
     assert long.queries == 3  # of 400 ns each, for 1000
-    many = Measured(queries=5, duration=1e-6)
-    await in_tasks(Tasks(clock, *[400] * 5), 1, 0, many)
+    many = a_plan(queries=5, duration=1e-6, warm_up=0)
+    await in_tasks(Tasks(clock, *[400] * 5), 1, many)
     assert many.queries == 5
 
 
 def test_threads_share_the_queries(clock: Clock) -> None:
-    model, measured = Threads(clock), Measured(Workload.THROUGHPUT, queries=200)
-    in_threads(model, 4, 1, measured)
-    assert measured.queries == 200
+    model, plan = Threads(clock), a_plan(Workload.THROUGHPUT, queries=200)
+    in_threads(model, 4, plan)
+    assert plan.queries == 200
     assert len({id(arrays) for arrays in model.inputs}) == 4
 
 
 async def test_stopping_keeps_what_was_measured(clock: Clock) -> None:
-    measured = Measured(queries=1000)
+    plan = a_plan(queries=1000, warm_up=0)
 
     class Stopping(Tasks):
         async def run(self, inputs: list[Any]) -> None:
             await super().run(inputs)
             if len(self.inputs) == 5:
-                assert measured.plan is not None
-                measured.plan.stop()
+                plan.stop()
 
-    await in_tasks(Stopping(clock), 1, 0, measured)
-    assert measured.queries == 5
+    await in_tasks(Stopping(clock), 1, plan)
+    assert plan.queries == 5
+
+
+async def test_stopping_ends_the_warm_up_too(clock: Clock) -> None:
+    plan = a_plan(warm_up=10**9)
+    plan.stop()
+    for model in (Tasks(clock), Threads(clock)):
+        if isinstance(model, Tasks):
+            await in_tasks(model, 2, plan)
+        else:
+            in_threads(model, 2, plan)
+        assert model.inputs == []
+    assert plan.queries == 0
 
 
 @pytest.mark.parametrize("warm_up", [0, 1])
@@ -167,6 +165,6 @@ async def test_a_query_that_fails_ends_the_benchmark_with_its_error(
     warm_up: int, clock: Clock
 ) -> None:
     with pytest.raises(FuriosaRuntimeError, match="gone"):
-        await in_tasks(Gone(clock), 2, warm_up, Measured())
+        await in_tasks(Gone(clock), 2, a_plan(warm_up=warm_up))
     with pytest.raises(FuriosaRuntimeError, match="gone"):
-        in_threads(Gone(clock), 2, warm_up, Measured(duration=100))
+        in_threads(Gone(clock), 2, a_plan(warm_up=warm_up, duration=100))

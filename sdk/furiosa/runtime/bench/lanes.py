@@ -1,11 +1,11 @@
 """Lanes of queries on a loaded model: each sends its next query when the one before is done."""
 
-import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+import anyio
 import numpy.typing as npt
 
 from furiosa.runtime._async.runner import Runner
@@ -14,17 +14,14 @@ from furiosa.runtime.bench.recording import Plan
 
 Arrays = list[npt.NDArray[Any]]
 Warming = AbstractContextManager[object]  # around what is not measured
-Begin = Callable[[], Plan]  # called when all lanes are warm
 
 
-async def in_tasks(
-    runner: Runner, lanes: int, warm_up: int, warming: Warming, begin: Begin
-) -> None:
+async def in_tasks(runner: Runner, lanes: int, warming: Warming, plan: Plan) -> None:
     """All lanes in this event loop. Raises: what the first query that fails does."""
     inputs = [_zeros(runner.allocate()) for _ in range(lanes)]
 
     async def warm(arrays: Arrays) -> None:
-        for _ in range(warm_up):
+        for _ in plan.warm_up():
             await runner.run(arrays)
 
     async def lane(arrays: Arrays) -> None:
@@ -33,26 +30,24 @@ async def in_tasks(
 
     try:
         with warming:
-            async with asyncio.TaskGroup() as group:
+            async with anyio.create_task_group() as group:
                 for arrays in inputs:
-                    group.create_task(warm(arrays))
-        plan = begin()
+                    group.start_soon(warm, arrays)
+        plan.begin()
         recording = plan.recording()
-        async with asyncio.TaskGroup() as group:
+        async with anyio.create_task_group() as group:
             for arrays in inputs:
-                group.create_task(lane(arrays))
+                group.start_soon(lane, arrays)
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
 
 
-def in_threads(
-    runner: BlockingRunner, lanes: int, warm_up: int, warming: Warming, begin: Begin
-) -> None:
+def in_threads(runner: BlockingRunner, lanes: int, warming: Warming, plan: Plan) -> None:
     """A thread for each lane. Raises: what the first query that fails does."""
     inputs = [_zeros(runner.allocate()) for _ in range(lanes)]
 
     def warm(arrays: Arrays) -> None:
-        for _ in range(warm_up):
+        for _ in plan.warm_up():
             runner.run(arrays)
 
     def lane(arrays: Arrays) -> None:
@@ -60,8 +55,8 @@ def in_threads(
             runner.run(arrays)
 
     with warming:
-        _each(warm, inputs, lambda: None)
-    plan = begin()
+        _each(warm, inputs, plan.stop)
+    plan.begin()
     _each(lane, inputs, plan.stop)
 
 

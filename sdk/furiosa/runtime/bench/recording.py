@@ -35,29 +35,45 @@ class Recording:
 
 
 class Plan:
-    """Shared by all lanes, also of several threads. The clock starts when it is made."""
+    """Shared by all lanes, also of several threads."""
 
     def __init__(self, config: BenchConfig, workload: Workload) -> None:
         self._queries = config.queries
+        self._warm_up = config.warm_up
+        self._duration = int(config.duration * 1e9)
         self._is_back_to_back = workload is Workload.THROUGHPUT
         self._begun = itertools.count()
         self._recordings: list[Recording] = []
+        self._start: int | None = None
         self._stopped = False
-        self._start = _now()
-        self._end = self._start + int(config.duration * 1e9)
 
     @property
     def queries(self) -> int:
         """How many are done."""
         return sum(recording.latencies.count for recording in self._recordings)
 
+    @property
+    def has_begun(self) -> bool:
+        return self._start is not None
+
     def stop(self) -> None:
-        """No more queries."""
+        """No more queries, nor any that warm up."""
         self._stopped = True
 
+    def warm_up(self) -> Iterator[None]:
+        """The queries of one lane that are not recorded."""
+        for _ in range(self._warm_up):
+            if self._stopped:
+                return
+            yield
+
+    def begin(self) -> None:
+        """All lanes are warm: the clock starts."""
+        self._start = _now()
+
     def recording(self) -> Recording:
-        """A new one, for one thread."""
-        recording = Recording(self._start)
+        """A new one, for one thread. It has begun."""
+        recording = self._empty()
         self._recordings.append(recording)
         return recording
 
@@ -67,8 +83,9 @@ class Plan:
         In the throughput workload a query is due when the one before it in its lane was done, so what
         keeps the lane from sending it counts as well: no time of a lane is left out.
         """
-        due = self._start
-        while (next(self._begun) < self._queries or _now() < self._end) and not self._stopped:
+        due = recording.start
+        end = due + self._duration
+        while (next(self._begun) < self._queries or _now() < end) and not self._stopped:
             if not self._is_back_to_back:
                 due = _now()
             yield
@@ -77,8 +94,12 @@ class Plan:
             due = done
 
     def all(self) -> Recording:
-        """What all lanes measured, when they have ended."""
-        merged = Recording(self._start)
+        """What all lanes measured. It has begun."""
+        merged = self._empty()
         for recording in self._recordings:
             merged.merge(recording)
         return merged
+
+    def _empty(self) -> Recording:
+        assert self._start is not None, "nothing was measured"
+        return Recording(self._start)

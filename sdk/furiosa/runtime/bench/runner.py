@@ -1,6 +1,5 @@
 """The benchmark itself: lease, load, warm up, measure, give back."""
 
-import asyncio
 import contextlib
 import hashlib
 import os
@@ -43,24 +42,28 @@ class BenchRunner:
             raise ValueError(
                 f"workload: expected one of {', '.join(WORKLOADS)}; found {workload!r}"
             )
-        self.stage = Stage.COMPILING
         self.devices: tuple[str, ...] = ()  # the leased ones, while there are any
         self._config = config
         self._workload = WORKLOADS[workload]
-        self._plan: Plan | None = None
+        self._plan = Plan(config, self._workload)
+        self._stage = Stage.COMPILING
         self._batch = config.batch
         self._digest = ""
-        self._is_given_up = False
+
+    @property
+    def stage(self) -> Stage:
+        if self._stage is Stage.WARMING_UP and self._plan.has_begun:
+            return Stage.MEASURING
+        return self._stage
 
     @property
     def queries(self) -> int:
         """How many were executed so far; those that warm up are not counted."""
-        return 0 if self._plan is None else self._plan.queries
+        return self._plan.queries
 
     def stop(self) -> None:
-        """End with the queries in flight; `run` returns what was measured. No effect before MEASURING."""
-        if self._plan is not None:
-            self._plan.stop()
+        """End with the queries in flight; `run` returns what was measured."""
+        self._plan.stop()
 
     async def run(self) -> BenchReport:
         """The devices are leased when the model is compiled. The inputs are zeros.
@@ -68,22 +71,19 @@ class BenchRunner:
         Raises: FuriosaRuntimeError; OSError when the model cannot be read or the trace not be written.
         """
         enf = await io.in_thread(self._compiled)
-        self.stage = Stage.LOADING
+        self._stage = Stage.LOADING
         if self._workload is Workload.THROUGHPUT and self._config.io_threads > 1:
             try:
                 await io.in_thread(lambda: self._in_threads(enf))
-            except asyncio.CancelledError:
-                self._is_given_up = True  # the thread goes on by itself
-                self.stop()
-                raise
+            finally:
+                self.stop()  # when cancelled, the thread goes on by itself
         else:
             await self._in_tasks(enf)
-        self.stage = Stage.DONE
+        self._stage = Stage.DONE
         return self.report()
 
     def report(self) -> BenchReport:
         """What was measured so far. For when `run` was cancelled after the first of its `queries`."""
-        assert self._plan is not None, "nothing was measured"
         found = self._plan.all()
         is_closed = self._workload is Workload.THROUGHPUT
         return BenchReport(
@@ -119,7 +119,7 @@ class BenchRunner:
             count = len(runtime.devices) * config.workers
             in_flight = count if self._workload is Workload.THROUGHPUT else 1
             with _traced(config.trace_output) as warming:
-                await lanes.in_tasks(runner, in_flight, config.warm_up, warming, self._begin)
+                await lanes.in_tasks(runner, in_flight, warming, self._plan)
 
     def _in_threads(self, enf: bytes) -> None:
         config = self._config
@@ -129,18 +129,11 @@ class BenchRunner:
         ):
             self._loaded(runtime.devices)
             with _traced(config.trace_output) as warming:
-                lanes.in_threads(runner, config.io_threads, config.warm_up, warming, self._begin)
+                lanes.in_threads(runner, config.io_threads, warming, self._plan)
 
     def _loaded(self, devices: tuple[str, ...]) -> None:
         self.devices = devices
-        self.stage = Stage.WARMING_UP
-
-    def _begin(self) -> Plan:
-        self._plan = Plan(self._config, self._workload)
-        self.stage = Stage.MEASURING
-        if self._is_given_up:
-            self._plan.stop()
-        return self._plan
+        self._stage = Stage.WARMING_UP
 
 
 @contextlib.contextmanager
