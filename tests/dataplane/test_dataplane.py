@@ -75,6 +75,11 @@ def request(program: int, id: int = 1, **changes: Any) -> inference_pb2.RunReque
 INVERTED = bytes(255 - n for n in range(64))
 
 
+def wait_for_a_slot(plane: Plane) -> list[int]:
+    """How many runs, of each port."""
+    return [len(vars(entry.port._free)["_getters"]) for entry in plane.ports._entries.values()]
+
+
 async def failure_of(call: Any) -> FuriosaError:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
@@ -196,7 +201,7 @@ async def test_the_end_of_a_lease_ends_its_runs(bench: Bench, plane: Plane, stub
     program = await bench.load("a", engines.HANG)
     # more than there are slots: some wait on the device, some for a slot
     runs = [asyncio.ensure_future(stub.Run(request(program.id))) for _ in range(lane.DEPTH + 3)]
-    await until(lambda: (c := bench.pool.counters(PE0)) is not None and c.task_ns > 0)
+    await until(lambda: wait_for_a_slot(plane) == [3])
     await plane.broker.end_lease("a")
     for run in runs:
         assert isinstance(await failure_of(run), LeaseEnded)

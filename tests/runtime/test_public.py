@@ -67,9 +67,14 @@ def test_version_texts() -> None:
     )
 
 
+BLOCKING = """
+import sys
+import furiosa.runtime.sync
+assert {"anyio", "asyncio"}.isdisjoint(sys.modules)
+"""
 IMPORTS = """
 import sys
-import furiosa.runtime, furiosa.runtime.sync
+from furiosa.runtime import create_runner, sync
 from furiosa.common.model_limits import ENF_MAGIC
 from furiosa.runtime._source import enf_of
 enf_of(ENF_MAGIC, "warboy", None, None)
@@ -78,9 +83,10 @@ assert heavy.isdisjoint(sys.modules), heavy & set(sys.modules)
 """
 
 
-def test_neither_the_import_nor_an_enf_imports_a_compiler_or_what_speaks_to_a_broker() -> None:
+@pytest.mark.parametrize("program", [BLOCKING, IMPORTS], ids=["blocking", "all"])
+def test_nothing_is_imported_before_it_is_needed(program: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", IMPORTS],
+        [sys.executable, "-c", program],
         env={"PYTHONPATH": ":".join(sys.path)},
         capture_output=True,
         text=True,

@@ -2,18 +2,22 @@
 
 from typing import TYPE_CHECKING
 
-from furiosa.client.address import Address, TcpAddress, UnixAddress
-from furiosa.client.snapshot import Snapshot
+from furiosa.common.on_use import on_use
 
 if TYPE_CHECKING:
     from furiosa.client._async.connection import Connection
+    from furiosa.client.address import Address, TcpAddress, UnixAddress
+    from furiosa.client.snapshot import Snapshot
+else:  # the blocking twin must not pay for an event loop's library, nor who imports a module for all
+    __getattr__, __dir__ = on_use(
+        __name__,
+        {
+            "Address": "address",
+            "Connection": "_async.connection",
+            "Snapshot": "snapshot",
+            "TcpAddress": "address",
+            "UnixAddress": "address",
+        },
+    )
 
 __all__ = ["Address", "Connection", "Snapshot", "TcpAddress", "UnixAddress"]
-
-
-def __getattr__(name: str) -> object:
-    if name == "Connection":  # on use: the blocking twin must not pay for an event loop's library
-        from furiosa.client._async.connection import Connection
-
-        return Connection
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -36,7 +36,7 @@ class Profiled:
         self._rows: tuple[Row, ...] = ()
         self._refused = False
         self._sampling = Sampling()
-        self._loading = io.Lock()
+        self._loading = io.lock()
 
     async def infer(self, arrays: Sequence[Array], wanted: Sequence[int]) -> list[Array]:
         """As `LoadedModel.infer`."""

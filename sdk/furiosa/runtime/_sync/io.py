@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 _F = TypeVar("_F", bound=Callable[..., object])
 
-Lock = threading.Lock
+lock = threading.Lock
 Array = npt.NDArray[Any]
 
 

@@ -72,7 +72,7 @@ class LoadedModel:
         self._deployments: list[Deployment[io.Watch]] = []  # the current one, if any
         self._lock = threading.Lock()  # of these two; never held while waiting
         self._tally = Tally()
-        self._changing = io.Lock()  # held while loading or closing
+        self._changing = io.lock()  # held while loading or closing
         self._loss: broker.FuriosaError | None = None  # the last one since loading began
         # not at exit, when daemon threads may be running it
         weakref.finalize(self, holding.adopt, self._deployments).atexit = False

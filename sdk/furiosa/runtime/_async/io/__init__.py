@@ -23,8 +23,6 @@ _T = TypeVar("_T")
 
 Array = npt.NDArray[Any]
 
-Lock = anyio.Lock
-
 
 class Receiving(ABC):
     """What receives."""
@@ -46,6 +44,11 @@ class Receiving(ABC):
 async def in_thread(function: Callable[[], _T]) -> _T:
     """Its result, without holding up the event loop. When cancelled, the thread ends unheard."""
     return await anyio.to_thread.run_sync(function, abandon_on_cancel=True)
+
+
+def lock() -> "anyio.Lock":
+    """A function, since the name alone would have anyio import half of itself."""
+    return anyio.Lock()
 
 
 async def connect(*, client: str) -> "Connection":
