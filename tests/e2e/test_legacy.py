@@ -94,4 +94,7 @@ def test_the_log_of_a_program(daemon: Daemon, model: Path, tmp_path: Path) -> No
     texts = [re.sub(r"^\S+Z  INFO [\w.]+: ", "", line) for line in done.stderr.splitlines()]
     (log,) = logs.iterdir()
     assert f"Saving the compilation log into {log}" in texts
-    assert texts[-1].startswith("Model#0001 has been compiled successfully")
+    kept = [text for text in texts if text.startswith(("Model#0001 has been compiled", "lease "))]
+    compiled, leased = kept
+    assert compiled.startswith("Model#0001 has been compiled successfully")
+    assert " was granted after 0." in leased

@@ -103,7 +103,7 @@ def test_from_a_lease_to_an_inference_by_tcp_alone(
 ) -> None:
     assert connection.origin is Origin.EMULATED
     assert connection.grpc_target == daemon.address
-    lease = connection.acquire(CORE)
+    lease = connection.acquire(CORE, wait_limit=60.0)
     assert (lease.owner.pid, lease.owner.subject) == (0, "CN=client,O=tests")
     assert lease.owner.command_line == "test/1.0"
     assert lease.owner.remote.startswith("127.")
@@ -133,7 +133,7 @@ def test_from_a_lease_to_an_inference_by_tcp_alone(
 def test_the_data_plane_wants_the_same_proof_as_the_session(
     daemon: RemoteDaemon, connection: Connection
 ) -> None:
-    lease = connection.acquire(CORE)
+    lease = connection.acquire(CORE, wait_limit=60.0)
     program = connection.load_program(lease.id, digits.program())
     request = inference_pb2.RunRequest(
         lease_id=lease.id, program_id=program.id, inputs=[IMAGE.tobytes()]
@@ -157,7 +157,7 @@ def test_the_data_plane_wants_the_same_proof_as_the_session(
 def test_what_the_broker_refuses_has_its_own_error(
     daemon: RemoteDaemon, connection: Connection
 ) -> None:
-    lease = connection.acquire(CORE)
+    lease = connection.acquire(CORE, wait_limit=60.0)
     with Connection.open(client="second") as second, pytest.raises(DeviceBusy) as busy:
         second.acquire(DeviceSpec.parse("npu:0:0-1"))
     assert busy.value.holder_device == "npu0pe0"
@@ -177,7 +177,7 @@ def test_a_lease_ends_with_its_remote_client(daemon: RemoteDaemon, connection: C
 
 
 def test_notices_come_by_tcp(daemon: RemoteDaemon, connection: Connection) -> None:
-    lease = connection.acquire(CORE)
+    lease = connection.acquire(CORE, wait_limit=60.0)
     connection.load_program(lease.id, digits.program())
     for pid in daemon.workers():
         os.kill(pid, signal.SIGKILL)
@@ -189,7 +189,7 @@ def test_notices_come_by_tcp(daemon: RemoteDaemon, connection: Connection) -> No
 
 async def test_the_asynchronous_client_does_the_same(daemon: RemoteDaemon) -> None:
     async with await furiosa.client.Connection.open(client="test") as connection:
-        lease = await connection.acquire(CORE)
+        lease = await connection.acquire(CORE, wait_limit=60.0)
         program = await connection.load_program(lease.id, digits.program())
         assert program.lease_id == lease.id
         await connection.release(lease.id)
@@ -199,7 +199,7 @@ async def test_the_asynchronous_client_does_the_same(daemon: RemoteDaemon) -> No
 def test_furiosactl_works_against_a_remote_broker(
     daemon: RemoteDaemon, connection: Connection, command: str
 ) -> None:
-    connection.acquire(CORE)
+    connection.acquire(CORE, wait_limit=60.0)
     done = subprocess.run(
         [sys.executable, "-c", FURIOSACTL, command],
         env=daemon.environ,
@@ -301,7 +301,7 @@ def test_a_token_lets_its_tenant_in_until_it_is_revoked(
             Connection.open(client="test")
         monkeypatch.setenv("FURIOSA_BROKER_TOKEN_FILE", str(token))
         connection = Connection.open(client="test")
-        lease = connection.acquire(CORE)
+        lease = connection.acquire(CORE, wait_limit=60.0)
         assert (lease.owner.subject, lease.tenant) == ("ci", "ci")
         tenants.write_text(ci.replace(digest, "0" * 64))
         daemon.signal(signal.SIGHUP)
@@ -320,7 +320,7 @@ def test_the_end_of_the_broker_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         come(monkeypatch, daemon, daemon.authority.client())
         with Connection.open(client="test") as connection:
-            lease = connection.acquire(CORE)
+            lease = connection.acquire(CORE, wait_limit=60.0)
             daemon.signal(signal.SIGTERM)
             notices: list[LeaseNotice] = []
             while not any(isinstance(notice, LeaseEndedNotice) for notice in notices):
