@@ -23,6 +23,7 @@ from furiosa.cli import (
     compiler_command_line,
     furiosa_command_line,
 )
+from furiosa.cli.litmus import command_line as litmus_command_line
 from furiosa.cli.subcommands import SUMMARIES, Executable
 from furiosa.compiler.options import IRS
 
@@ -128,6 +129,12 @@ PROGRAMS: Final = (
         "furiosa-bench",
         "measure latency and throughput of a model",
         bench_command_line.build_parser,
+        DEVICES + STATUS,
+    ),
+    Program(
+        "furiosa-litmus",
+        "check whether a model works with the SDK",
+        litmus_command_line.build_parser,
         DEVICES + STATUS,
     ),
     Program(

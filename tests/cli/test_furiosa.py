@@ -198,17 +198,17 @@ def test_all_arguments_go_through_untouched(folder: Path) -> None:
 def test_streams_environment_and_exit_status_are_the_commands_own(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(folder, "furiosa-litmus", 'echo "out $1 $WORD"; echo err >&2; exit 7')
+    install(folder, "furiosa-acme", 'echo "out $1 $WORD"; echo err >&2; exit 7')
     monkeypatch.setenv("WORD", "word")
-    process = run("litmus", "--help")
+    process = run("acme", "--help")
     out, err = process.communicate()
     assert (process.returncode, out, err) == (7, "out --help word\n", "err\n")
 
 
 def test_ctrl_c_is_the_commands_own(folder: Path) -> None:
-    install(folder, "furiosa-litmus", "trap 'echo caught; exit 9' INT; echo ready; read -r never")
+    install(folder, "furiosa-acme", "trap 'echo caught; exit 9' INT; echo ready; read -r never")
     read, write = os.pipe()
-    command = [PYTHON, "-m", "furiosa.cli.furiosa_main", "litmus"]
+    command = [PYTHON, "-m", "furiosa.cli.furiosa_main", "acme"]
     process = subprocess.Popen(command, stdin=read, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

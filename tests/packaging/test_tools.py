@@ -13,6 +13,7 @@ PAGES = {  # of each tool of the original manual page
     "furiosa": DOCS / "furiosa.md",
     "furiosa-compile": DOCS / "compiler" / "options.md",
     "furiosa-bench": DOCS / "bench.md",
+    "furiosa-litmus": DOCS / "litmus.md",
 }
 
 

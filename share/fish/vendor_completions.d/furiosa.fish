@@ -50,8 +50,8 @@ function _shtab_furiosa_using
   test "$_shtab_furiosa_cmdpath" = "$argv"
 end
 
-set -g _shtab_furiosa_commands compile bench compiler brokerd
-set -g _shtab_furiosa_opts_with_value --aging --analyze-memory --audit-log --batch --batch-size --compare --compiler-config --config --data-listen --data-plane --devices --dot-graph --drain-grace --duration --emulate --genetic-optimization --health-recovery --idle-exit --io-threads --journal-sync --listen --load-timeout --log-format --log-level --max-arena-bytes --max-celsius --max-linger --max-program-bytes --metrics-listen --output --placement --plot --queries --ready-fd --recall-grace --reconnect-grace --root --run-timeout --socket --socket-group --socket-mode --state --target-ir --target-npu --tenants --tls-cert --tls-client-ca --tls-key --trace-output --warm-up --worker-memory-bytes --worker-user --workers --workload -C -T -b -d -ga -n -o -t -w
+set -g _shtab_furiosa_commands compile litmus bench compiler brokerd
+set -g _shtab_furiosa_opts_with_value --aging --analyze-memory --audit-log --batch --batch-size --compare --compiler-config --config --data-listen --data-plane --devices --dot-graph --drain-grace --dump --duration --emulate --genetic-optimization --health-recovery --idle-exit --io-threads --journal-sync --listen --load-timeout --log-format --log-level --max-arena-bytes --max-celsius --max-linger --max-program-bytes --metrics-listen --output --placement --plot --queries --ready-fd --recall-grace --reconnect-grace --root --run-timeout --socket --socket-group --socket-mode --state --target-ir --target-npu --tenants --tls-cert --tls-client-ca --tls-key --trace-output --warm-up --worker-memory-bytes --worker-user --workers --workload -C -T -b -d -ga -n -o -t -w
 
 complete -c furiosa -e
 complete -c furiosa -f
@@ -73,6 +73,13 @@ complete -c furiosa -n '_shtab_furiosa_using compile' -l dot-graph -xka "(__fish
 complete -c furiosa -n '_shtab_furiosa_using compile' -l description -d 'show what this is and exit'
 complete -c furiosa -n '_shtab_furiosa_using compile' -s v -l verbose -d 'show details of the compile'
 complete -c furiosa -n '_shtab_furiosa_using compile; and test $_shtab_furiosa_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ONNX or TensorFlow Lite model'
+complete -c furiosa -n '_shtab_furiosa_using; and test $_shtab_furiosa_npos -eq 0' -a litmus -d 'Validator to check if DNN models work in FuriosaAI SDK'
+complete -c furiosa -n '_shtab_furiosa_using litmus' -s h -l help -d 'show this help message and exit'
+complete -c furiosa -n '_shtab_furiosa_using litmus' -l dump -xka "(__fish_complete_path (commandline -ct))" -d 'collect logs and facts about the environment in OUTPUT_PREFIX-<unix epoch>.zip, also when a step fails; the model is not in it (default: None)'
+complete -c furiosa -n '_shtab_furiosa_using litmus' -l skip-quantization -d 'the model is quantized already: leave out steps 1 and 2 (default: False)'
+complete -c furiosa -n '_shtab_furiosa_using litmus' -l target-npu -xka "warboy warboy-2pe" -d 'warboy or warboy-2pe (default: warboy-2pe)'
+complete -c furiosa -n '_shtab_furiosa_using litmus' -s v -l verbose -d 'show details of the compile (default: False)'
+complete -c furiosa -n '_shtab_furiosa_using litmus; and test $_shtab_furiosa_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'ONNX model'
 complete -c furiosa -n '_shtab_furiosa_using; and test $_shtab_furiosa_npos -eq 0' -a bench -d 'Measure latency and throughput of a model'
 complete -c furiosa -n '_shtab_furiosa_using bench' -s b -l batch -x -d 'batch size, a power of two; an ENF has its own (default: 1)'
 complete -c furiosa -n '_shtab_furiosa_using bench' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'write the report as JSON, too'
