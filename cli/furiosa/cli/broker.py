@@ -2,12 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 from furiosa.cli.starting import starting
 from furiosa.common.faults import Fault, FaultView
 from furiosa.common.names import DeviceFile
-from furiosa.common.views import DeviceView, LeaseOverview, LeaseView, Origin, ProcessView
+from furiosa.common.views import (
+    DeviceView,
+    LeaseOverview,
+    LeaseView,
+    Origin,
+    ProcessView,
+    UtilizationView,
+)
 
 
 class Broker(Protocol):
@@ -19,6 +26,8 @@ class Broker(Protocol):
     def devices(self) -> tuple[DeviceView, ...]: ...
 
     def processes(self) -> tuple[ProcessView, ...]: ...
+
+    def utilization(self, window_ms: int = 1000) -> tuple[UtilizationView, ...]: ...
 
     def overview(self) -> LeaseOverview: ...
 
@@ -40,9 +49,12 @@ class Broker(Protocol):
 
     def faults(self) -> tuple[FaultView, ...]: ...
 
+    def reopen(self, *, client: str) -> "Broker": ...
+
     def close(self) -> None: ...
 
 
+CLIENT: Final = "furiosactl"  # in the broker's log
 Connect = Callable[[str | None], Broker]
 
 
@@ -59,4 +71,4 @@ def connect(address: str | None) -> Broker:
     with starting():
         from furiosa.client.sync import Connection
 
-    return Connection.open(where, client="furiosactl")
+    return Connection.open(where, client=CLIENT)

@@ -17,6 +17,7 @@ from furiosa.cli.commands import (
     info,
     leases,
     list_,
+    monitor,
     ps,
     revoke,
     uncordon,
@@ -34,6 +35,7 @@ _COMMANDS: Final = {  # in the order of the help text
         "ps": (ps, "Show processes that hold NPU devices"),
     },
     "Broker Commands": {
+        "monitor": (monitor, "Show cards, leases and waiters live"),
         "leases": (leases, "Show leases, and who waits for one"),
         "revoke": (revoke, "Take a lease away"),
         "cordon": (cordon, "Grant nothing of an NPU any more"),

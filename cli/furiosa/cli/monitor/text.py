@@ -1,0 +1,56 @@
+"""Text in columns of a terminal: cut and padded by width, bars and sparklines."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.cells import cell_len, set_cell_size
+
+from furiosa.cli.render import Align
+
+_TICKS: Final = "▁▂▃▄▅▆▇█"
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
+_MORE: Final = "…"
+
+
+def printable(text: str) -> str:
+    """One line in which whatever would move the cursor is an escape."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def width_of(text: str) -> int:
+    return cell_len(text)
+
+
+def fit(text: str, width: int, align: Align = Align.LEFT) -> str:
+    """Exactly `width` columns; what was cut shows as `…`. A wide letter is never cut in two."""
+    if width <= 0:
+        return ""
+    if (size := cell_len(text)) > width:
+        return set_cell_size(set_cell_size(text, width - 1).rstrip() + _MORE, width)
+    blanks = " " * (width - size)
+    return blanks + text if align is Align.RIGHT else text + blanks
+
+
+def meter(fraction: float, width: int) -> str:
+    """A bar of `width` columns, to an eighth of one. More than nothing is shown."""
+    eighths = round(min(1.0, max(0.0, fraction)) * width * 8)
+    if fraction > 0:
+        eighths = max(1, eighths)
+    full, rest = divmod(eighths, 8)
+    bar = "█" * full + (_EIGHTHS[rest] if rest else "")
+    return bar.ljust(width)
+
+
+def sparkline(values: Sequence[float | None], width: int, low: float, high: float) -> str:
+    """The last `width` values, the newest at the right; `low` is the lowest tick, `high` the highest."""
+    shown = values[-width:] if width > 0 else ()
+    return "".join(_tick(value, low, high) for value in shown).rjust(max(0, width))
+
+
+def _tick(value: float | None, low: float, high: float) -> str:
+    if value is None:
+        return " "
+    share = (value - low) / (high - low)
+    return _TICKS[min(len(_TICKS) - 1, max(0, round(share * (len(_TICKS) - 1))))]
