@@ -8,6 +8,7 @@ from rich.style import Style
 from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
+from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Input
 
@@ -27,10 +28,11 @@ from furiosa.common.views import DeviceView, LeaseView, Origin
 
 INTERVALS: Final = (100, 200, 500, 1000, 2000, 5000, 10_000, 30_000, 60_000)  # ms, for + and -
 _BARS: Final = 3  # lines: head, detail, keys
+_FILTER: Final = "words that rows must have; Enter keeps them, Esc drops them"
 _BANNER: Final = Style(color="red", bold=True, reverse=True)
 _KEYS: Final = (
     *(("q", "quit"), ("?", "help"), ("/", "filter"), ("s", "sort"), ("d", "drain")),
-    *(("x", "revoke"), ("p", "pause"), ("+-", "interval"), ("Tab", "pane")),
+    *(("x", "revoke"), ("p", "pause"), ("Tab", "next pane")),
 )
 
 
@@ -43,9 +45,9 @@ class Monitor(App[ExitCode]):
     Screen { background: ansi_default; color: ansi_default; overflow: hidden hidden; }
     Bar { height: 1; }
     #banner { display: none; }
-    #space { height: 1fr; }
+    #foot { dock: bottom; height: 2; }
     #filter { display: none; height: 1; background: ansi_default; color: ansi_default; }
-    ModalScreen { align: center middle; background: ansi_default; }
+    ModalScreen { align: center middle; background: transparent; }
     .dialog {
         width: 76; max-width: 95%; height: auto; max-height: 90%; padding: 0 1;
         border: round ansi_cyan; background: ansi_default; color: ansi_default;
@@ -111,14 +113,10 @@ class Monitor(App[ExitCode]):
         yield Bar("banner")
         for pane in Pane:
             yield PaneView(pane)
-        yield Bar("space")
-        yield Bar("detail")
-        yield Input(
-            id="filter",
-            compact=True,
-            placeholder="words that rows must have; Enter keeps it, Esc ends it",
-        )
-        yield Bar("keys")
+        with Vertical(id="foot"):
+            yield Bar("detail")
+            yield Input(id="filter", compact=True, placeholder=_FILTER)
+            yield Bar("keys")
 
     def on_mount(self) -> None:
         self.query_one("#cards", PaneView).focus()
@@ -140,11 +138,7 @@ class Monitor(App[ExitCode]):
         self._redraw()
 
     def on_monitor_done(self, message: Done) -> None:
-        self.notify(
-            printable(message.said),
-            severity="error" if message.failed else "information",
-            markup=False,
-        )
+        self._say(printable(message.said), failed=message.failed)
 
     def on_resize(self, event: events.Resize) -> None:
         self._redraw()
@@ -239,15 +233,20 @@ class Monitor(App[ExitCode]):
         if isinstance(lease, LeaseView):
             self._ask(acts.revoke(lease))
         elif lease is not None:
-            self.notify("it is held without a lease: there is none to revoke", severity="error")
+            self._say("it is held without a lease: there is none to revoke", failed=True)
 
     def _subject(self, pane: Pane) -> object:
         """What the cursor is on; None: nothing, or another pane has the focus, which is said."""
         if self._pane().pane is not pane:
-            self.notify(f"choose a row of {pane.value} first (Tab)", severity="warning")
+            self._say(f"choose a row of {pane.value} first (Tab)", failed=True)
             return None
         row = self._pane().selected
         return None if row is None else row.subject
+
+    def _say(self, text: str, *, failed: bool) -> None:
+        """In a corner for some seconds, in place of what was said before."""
+        self.clear_notifications()
+        self.notify(text, severity="error" if failed else "information", markup=False)
 
     def _ask(self, act: acts.Act) -> None:
         def answered(yes: bool | None) -> None:

@@ -9,7 +9,6 @@ from furiosa.cli.monitor.text import fit, meter, printable, sparkline, width_of
 from furiosa.cli.render import Align
 
 _GAP: Final = 1
-_FLEXIBLE: Final = 14  # columns that a flexible one wants at least
 
 
 class Tone(Enum):
@@ -35,6 +34,7 @@ class Column:
     share: int = 0
     rank: int = 0
     limit: int = 40  # columns of the terminal at most, when it is not flexible
+    least: int = 14  # that it wants, when it is flexible
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Grid:
                 if texts:
                     texts.append(Text(" " * _GAP))
                 texts.append(Text(_drawn(cell, width, column.align), cell.tone))
-        return _closed(texts, self.total)
+        return closed(texts, self.total)
 
 
 def _wanted(column: Column, number: int, rows: Sequence[Sequence[Cell]]) -> int:
@@ -125,7 +125,9 @@ def _is_empty(number: int, rows: Sequence[Sequence[Cell]]) -> bool:
 
 
 def _least(columns: Sequence[Column], wanted: Sequence[int], shown: set[int]) -> int:
-    widths = (_FLEXIBLE if columns[number].share else wanted[number] for number in shown)
+    widths = (
+        columns[number].least if columns[number].share else wanted[number] for number in shown
+    )
     return sum(widths) + _GAP * (len(shown) - 1)
 
 
@@ -139,8 +141,8 @@ def _drawn(cell: Cell, width: int, align: Align) -> str:
             return sparkline(cell.values, width, cell.low, cell.high)
 
 
-def _closed(texts: list[Text], total: int) -> Line:
-    """Cut or padded: rigid columns alone may be wider than a narrow terminal."""
+def closed(texts: list[Text], total: int) -> Line:
+    """Cut or padded to `total` columns: rigid ones alone may be wider than a narrow terminal."""
     closed: list[Text] = []
     left = total
     for text in texts:

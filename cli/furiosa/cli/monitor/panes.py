@@ -10,7 +10,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from furiosa.cli.monitor.grid import Grid, Line, Text, Tone
+from furiosa.cli.monitor.grid import Grid, Line, Text, Tone, closed
 from furiosa.cli.monitor.rows import Row
 from furiosa.cli.monitor.text import fit
 from furiosa.cli.monitor.view import COLUMNS, FIRST_ORDERS, Cursor, Order, Pane, Shown
@@ -113,10 +113,9 @@ class Bar(Widget):
     def render_line(self, y: int) -> Strip:
         width = self.size.width
         right = f" {self._right}" if self._right else ""
-        room = max(0, width - len(right))
-        segments = [Segment(text.text, self._style + STYLES[text.tone]) for text in self._left]
-        strip = Strip(segments).adjust_cell_length(room, self._style)
-        return Strip([*strip, Segment(right, self._style)]).crop(0, width)
+        line = closed([*self._left], max(0, width - len(right)))
+        segments = [Segment(text.text, self._style + STYLES[text.tone]) for text in line]
+        return Strip([*segments, Segment(right, self._style)]).crop(0, width)
 
 
 def _title(text: str, width: int) -> Line:

@@ -1,5 +1,6 @@
 """Text in columns of a terminal: cut and padded by width, bars and sparklines."""
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -52,5 +53,6 @@ def sparkline(values: Sequence[float | None], width: int, low: float, high: floa
 def _tick(value: float | None, low: float, high: float) -> str:
     if value is None:
         return " "
-    share = (value - low) / (high - low)
-    return _TICKS[min(len(_TICKS) - 1, max(0, round(share * (len(_TICKS) - 1))))]
+    """Only `low` and less have the lowest tick: a little is not nothing."""
+    last = len(_TICKS) - 1
+    return _TICKS[min(last, max(0, math.ceil((value - low) / (high - low) * last)))]

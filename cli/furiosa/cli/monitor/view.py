@@ -91,8 +91,8 @@ def plan(
 ) -> dict[Pane, Shown]:
     """What the panes show in `lines` lines, with their titles. `cores` of the cards; None: when they fit.
 
-    Cards may have three fifths of the lines, or what the others leave; waiters a third of the rest, or what leases
-    leave.
+    Cards may have three fifths of the lines, or what the others leave; waiters a third of the rest, or what
+    leases leave.
     """
     kept = {pane: arranged(found[pane], orders[pane], words) for pane in Pane}
     lines -= len(Pane) + sum(1 for rows in kept.values() if rows)  # titles and heads
