@@ -22,6 +22,7 @@ Basic Commands:
   ps         Show processes that hold NPU devices
 
 Broker Commands:
+  monitor    Show cards, leases and waiters live
   leases     Show leases, and who waits for one
   revoke     Take a lease away
   cordon     Grant nothing of an NPU any more

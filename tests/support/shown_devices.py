@@ -19,6 +19,7 @@ from furiosa.common.views import (
     Origin,
     OwnerView,
     ProcessView,
+    UtilizationView,
 )
 
 
@@ -72,6 +73,7 @@ class ShownBroker:
     held: tuple[DeviceView, ...] = ()
     running: tuple[ProcessView, ...] = ()
     origin: Origin = Origin.HARDWARE
+    uses: tuple[UtilizationView, ...] = ()
     states: Sequence[LeaseOverview] = (LeaseOverview((), (), 1),)
     standing: tuple[FaultView, ...] = ()
     error: BaseException | None = None  # of a watch: after its states
@@ -90,6 +92,9 @@ class ShownBroker:
 
     def processes(self) -> tuple[ProcessView, ...]:
         return self.running
+
+    def utilization(self, window_ms: int = 1000) -> tuple[UtilizationView, ...]:
+        return self.uses
 
     def overview(self) -> LeaseOverview:
         return self.states[0]
@@ -132,6 +137,9 @@ class ShownBroker:
         if self.error is not None:
             raise self.error
         self.done.append(what)
+
+    def reopen(self, *, client: str) -> "ShownBroker":
+        return self
 
     def close(self) -> None:
         self.closed += 1

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from rich.style import Style
 from textual import events
 from textual.app import App, ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Input
@@ -58,7 +58,7 @@ class Monitor(App[ExitCode]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         ("q", "leave", "Quit"),
-        ("ctrl+c", "interrupt", "Quit"),
+        Binding("ctrl+c", "interrupt", "Quit", priority=True),  # also out of a dialog
         ("ctrl+z", "suspend_process", "Suspend"),
         ("question_mark,h", "help", "Help"),
         ("p,space", "pause", "Pause"),
@@ -140,8 +140,8 @@ class Monitor(App[ExitCode]):
     def on_monitor_done(self, message: Done) -> None:
         self._say(printable(message.said), failed=message.failed)
 
-    def on_resize(self, event: events.Resize) -> None:
-        self._redraw()
+    def on_resize(self) -> None:
+        self.call_later(self._redraw)  # the size is not taken up yet
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         if isinstance(event.widget, PaneView):

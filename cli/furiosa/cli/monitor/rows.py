@@ -71,7 +71,7 @@ LEASES: Final = (
     Column("HELD", Align.RIGHT, rank=4),
     Column("ENDS", Align.RIGHT),
     Column("WHERE", rank=3, limit=20),
-    Column("COMMAND", share=1, least=18),
+    Column("COMMAND", share=1, least=22),
 )
 WAITERS: Final = (
     Column("POS", Align.RIGHT),
@@ -203,7 +203,7 @@ def _lease(lease: LeaseView, sample: Sample, name_of: NameOf) -> Row:
             Text(files),
             Text(lease.state.value, Tone.PLAIN if lease.state is LeaseState.GRANTED else Tone.WARM),
             Text(user),
-            Text(lease.tenant or _NONE),
+            Text(_tenant(lease.tenant, owner)),
             Text(str(lease.priority)),
             Text(_pid(owner)),
             Text(_NONE, Tone.DIM) if use is None else _percent(use),
@@ -237,18 +237,8 @@ def _foreign(process: ProcessView) -> Row:
     pid = str(process.pid) if process.pid else _NONE
     text = process.command_line or _NONE
     shown = (
-        _NONE,
-        file,
-        "without a lease",
-        _NONE,
-        _NONE,
-        _NONE,
-        pid,
-        _NONE,
-        _NONE,
-        _NONE,
-        "",
-        text,
+        *(_NONE, file, "without a lease", _NONE, "", _NONE),
+        *(pid, _NONE, _NONE, _NONE, "", text),
     )
     tones = {2: Tone.BAD}
     values: tuple[Value, ...] = (
@@ -274,7 +264,7 @@ def _waiter(waiter: WaiterView, now: float, name_of: NameOf) -> Row:
             Text(str(waiter.position), Tone.TITLE),
             Text(waiter.device_spec),
             Text(user),
-            Text(waiter.tenant or _NONE),
+            Text(_tenant(waiter.tenant, owner)),
             Text(str(waiter.priority)),
             Text(_pid(owner)),
             Text(span(now - waiter.since)),
@@ -321,6 +311,11 @@ def _user(owner: OwnerView, name_of: NameOf) -> str:
     if not owner.pid:
         return owner.subject or _NONE
     return name_of(owner.uid)
+
+
+def _tenant(name: str, owner: OwnerView) -> str:
+    """Nothing for one that no policy names: it is the user."""
+    return "" if name == f"uid:{owner.uid}" else name
 
 
 def _words(owner: OwnerView, tenant: str) -> str:
