@@ -107,9 +107,15 @@ def test_it_shows_a_lease_revokes_it_and_outlasts_the_broker(
     screen.until("q quit")
     screen.press("q")
     assert screen.end() == 0
-    assert (
-        screen.raw.rstrip().endswith("\x1b[?25h") or "\x1b[?1049l" in screen.raw
-    )  # as it was before
+    assert "\x1b[?1049l" in screen.raw  # what was on the terminal before is back
+
+
+def test_keys_that_come_at_once_are_taken_in_their_order(screen: Screen) -> None:
+    screen.until("npu0")
+    screen.press("/dxq\r")
+    screen.until("filter: dxq")
+    screen.press("q")
+    assert screen.end() == 0
 
 
 def test_ctrl_c_leaves_the_terminal_as_it_was(screen: Screen) -> None:

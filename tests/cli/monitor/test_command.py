@@ -40,8 +40,8 @@ def test_an_interval_is_a_number_of_milliseconds(
 def on_a_terminal(code: str) -> tuple[int, str]:
     """Exit status of a program and what it wrote."""
     ours, theirs = pty.openpty()
-    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-    process = subprocess.Popen([sys.executable, "-c", code], **streams)
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     said = b""
     try:

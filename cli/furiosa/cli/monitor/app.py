@@ -34,6 +34,32 @@ _KEYS: Final = (
     *(("q", "quit"), ("?", "help"), ("/", "filter"), ("s", "sort"), ("d", "drain")),
     *(("x", "revoke"), ("p", "pause"), ("Tab", "next pane")),
 )
+_BY_KEY: Final = {
+    "ctrl+c": "interrupt",
+    "q": "leave",
+    "ctrl+z": "suspend_process",
+    "question_mark,h": "help",
+    "p,space": "pause",
+    "plus,equals_sign": "interval(1)",
+    "minus": "interval(-1)",
+    "s": "sort",
+    "S": "turn",
+    "slash": "filter",
+    "escape": "unfilter",
+    "c": "cores",
+    "d": "drain",
+    "u": "undrain",
+    "x,delete": "revoke",
+    "enter": "detail",
+    "up,k": "move(-1)",
+    "down,j": "move(1)",
+    "pageup": "page(-1)",
+    "pagedown": "page(1)",
+    "home,g": "move(-100000)",
+    "end,G": "move(100000)",
+    "tab": "focus_next",
+    "shift+tab": "focus_previous",
+}
 
 
 class Monitor(App[ExitCode]):
@@ -56,29 +82,9 @@ class Monitor(App[ExitCode]):
     Toast { background: ansi_default; color: ansi_default; border: round ansi_cyan; padding: 0 1; }
     Toast.-error { border: round ansi_red; }
     """
+    # looked up before a key is passed on: keys that come at once are taken in their order
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("q", "leave", "Quit"),
-        Binding("ctrl+c", "interrupt", "Quit", priority=True),  # also out of a dialog
-        ("ctrl+z", "suspend_process", "Suspend"),
-        ("question_mark,h", "help", "Help"),
-        ("p,space", "pause", "Pause"),
-        ("plus,equals_sign", "interval(1)", "Longer interval"),
-        ("minus", "interval(-1)", "Shorter interval"),
-        ("s", "sort", "Sort"),
-        ("S", "turn", "Turn order"),
-        ("slash", "filter", "Filter"),
-        ("escape", "unfilter", "No filter"),
-        ("c", "cores", "Cores"),
-        ("d", "drain", "Drain"),
-        ("u", "undrain", "Undrain"),
-        ("x,delete", "revoke", "Revoke"),
-        ("enter", "detail", "Details"),
-        ("up,k", "move(-1)", "Up"),
-        ("down,j", "move(1)", "Down"),
-        ("pageup", "page(-1)", "Page up"),
-        ("pagedown", "page(1)", "Page down"),
-        ("home,g", "move(-100000)", "Top"),
-        ("end,G", "move(100000)", "Bottom"),
+        Binding(keys, action, priority=True) for keys, action in _BY_KEY.items()
     ]
 
     class News(Message):
@@ -158,6 +164,14 @@ class Monitor(App[ExitCode]):
     def on_input_submitted(self) -> None:
         self._close_filter()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
+        """Keys of the view count while no dialog is open and no filter is typed."""
+        if action == "interrupt":
+            return True
+        if len(self.screen_stack) > 1:
+            return False
+        return action == "unfilter" or not isinstance(self.focused, Input)
+
     def action_leave(self) -> None:
         self.exit(ExitCode.OK)
 
@@ -196,7 +210,7 @@ class Monitor(App[ExitCode]):
         box = self.query_one("#filter", Input)
         box.display = True
         self.query_one("#keys").display = False
-        box.focus()
+        self.screen.set_focus(box)
 
     def action_unfilter(self) -> None:
         self.query_one("#filter", Input).value = ""
@@ -268,13 +282,16 @@ class Monitor(App[ExitCode]):
         threading.Thread(target=run, daemon=True).start()
 
     def _pane(self) -> PaneView:
-        """The one with the focus; while a filter is typed or a dialog is open, that which had it."""
-        return self.screen_stack[0].query_one(f"#{self._at.name.lower()}", PaneView)
+        """The one with the focus; while a filter is typed, that which had it."""
+        base = self.screen_stack[0]
+        if isinstance(base.focused, PaneView):
+            return base.focused
+        return base.query_one(f"#{self._at.name.lower()}", PaneView)
 
     def _close_filter(self) -> None:
         self.query_one("#filter", Input).display = False
         self.query_one("#keys").display = True
-        self._pane().focus()
+        self.screen.set_focus(self._pane())
         self._redraw()
 
     def _redraw(self) -> None:

@@ -3,7 +3,7 @@
 from typing import ClassVar, Final
 
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
@@ -30,7 +30,7 @@ class Told(ModalScreen[None]):
     """A text, until a key says it was read."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("escape,enter,q,question_mark,space", "dismiss", "Close")
+        Binding("escape,enter,q,question_mark,space", "dismiss", priority=True)
     ]
 
     def __init__(self, title: str, text: str) -> None:
@@ -48,8 +48,8 @@ class Asked(ModalScreen[bool]):
     """A question that only `y` says yes to."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("y", "answer(True)", "Yes"),
-        ("n,escape,q", "answer(False)", "No"),
+        Binding("y", "answer(True)", priority=True),
+        Binding("n,escape,q", "answer(False)", priority=True),
     ]
 
     def __init__(self, title: str, text: str) -> None:
