@@ -50,8 +50,8 @@ function _shtab_furiosactl_using
   test "$_shtab_furiosactl_cmdpath" = "$argv"
 end
 
-set -g _shtab_furiosactl_commands version info list ps leases revoke cordon uncordon drain undrain config 'config check' emulate 'emulate dead' 'emulate hot' 'emulate hung' 'emulate dma-error' 'emulate slow-dma' 'emulate clear' 'emulate list'
-set -g _shtab_furiosactl_opts_with_value --broker --celsius --count --delay --every --for --format --grace --reason
+set -g _shtab_furiosactl_commands version info list ps monitor leases revoke cordon uncordon drain undrain config 'config check' emulate 'emulate dead' 'emulate hot' 'emulate hung' 'emulate dma-error' 'emulate slow-dma' 'emulate clear' 'emulate list'
+set -g _shtab_furiosactl_opts_with_value --broker --celsius --count --delay --every --for --format --grace --interval --reason
 
 complete -c furiosactl -e
 complete -c furiosactl -f
@@ -74,6 +74,10 @@ complete -c furiosactl -n '_shtab_furiosactl_using; and test $_shtab_furiosactl_
 complete -c furiosactl -n '_shtab_furiosactl_using ps' -s h -l help -d 'show this help message and exit'
 complete -c furiosactl -n '_shtab_furiosactl_using ps' -l broker -x -d 'where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)'
 complete -c furiosactl -n '_shtab_furiosactl_using ps' -l format -xka "json yaml" -d 'print for programs instead of a table'
+complete -c furiosactl -n '_shtab_furiosactl_using; and test $_shtab_furiosactl_npos -eq 0' -a monitor -d 'Show cards, leases and waiters live'
+complete -c furiosactl -n '_shtab_furiosactl_using monitor' -s h -l help -d 'show this help message and exit'
+complete -c furiosactl -n '_shtab_furiosactl_using monitor' -l broker -x -d 'where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)'
+complete -c furiosactl -n '_shtab_furiosactl_using monitor' -l interval -x -d 'how long each measurement of use takes, in milliseconds (default: 1000)'
 complete -c furiosactl -n '_shtab_furiosactl_using; and test $_shtab_furiosactl_npos -eq 0' -a leases -d 'Show leases, and who waits for one'
 complete -c furiosactl -n '_shtab_furiosactl_using leases' -s h -l help -d 'show this help message and exit'
 complete -c furiosactl -n '_shtab_furiosactl_using leases' -l broker -x -d 'where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)'
