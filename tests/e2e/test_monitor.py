@@ -142,6 +142,13 @@ def test_a_terminal_without_colour_gets_none(daemon: Daemon) -> None:
         screen.close()
 
 
+def test_a_termination_leaves_the_terminal_as_it_was(screen: Screen) -> None:
+    screen.until("npu0")
+    screen.process.terminate()
+    assert screen.end() == 1
+    assert "\x1b[?1049l" in screen.raw
+
+
 def test_a_terminal_that_is_closed_ends_it(daemon: Daemon, screen: Screen) -> None:
     screen.until("npu0")
     os.killpg(screen.process.pid, signal.SIGHUP)

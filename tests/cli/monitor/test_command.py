@@ -29,12 +29,12 @@ def test_it_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
     assert broker.asked_at == []
 
 
-@pytest.mark.parametrize("text", ["0", "60001", "1.5", "-3", "²", "x"])
+@pytest.mark.parametrize("text", ["99", "60001", "1.5", "-3", "²", "x"])
 def test_an_interval_is_a_number_of_milliseconds(
     capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     assert main(["monitor", f"--interval={text}"]) is ExitCode.USAGE
-    assert "is no interval: expected milliseconds, 1 to 60000" in capsys.readouterr().err
+    assert "is no interval: expected milliseconds, 100 to 60000" in capsys.readouterr().err
 
 
 def on_a_terminal(code: str) -> tuple[int, str]:

@@ -11,6 +11,7 @@ from furiosa.cli.exitcodes import ExitCode
 from furiosa.cli.starting import starting
 from furiosa.cli.terminal import Terminal
 
+_SHORTEST_MS: Final = 100  # below it the view itself would be the load
 _LONGEST_MS: Final = 60_000  # what the broker measures at once
 _EPILOG: Final = "? shows the keys. Needs a terminal, and the extra `monitor` of the package."
 
@@ -59,8 +60,8 @@ def run(args: argparse.Namespace, terminal: Terminal, connect: Connect) -> ExitC
 
 def interval(text: str) -> int:
     """Milliseconds."""
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _LONGEST_MS):
+    if not (text.isascii() and text.isdigit() and _SHORTEST_MS <= int(text) <= _LONGEST_MS):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no interval: expected milliseconds, 1 to {_LONGEST_MS}"
+            f"{text!r} is no interval: expected milliseconds, {_SHORTEST_MS} to {_LONGEST_MS}"
         )
     return int(text)

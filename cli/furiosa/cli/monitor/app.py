@@ -1,5 +1,7 @@
 """The live view: samples and keys in, tables out."""
 
+import asyncio
+import signal
 import threading
 import time
 from typing import ClassVar, Final
@@ -126,10 +128,13 @@ class Monitor(App[ExitCode]):
 
     def on_mount(self) -> None:
         self.query_one("#cards", PaneView).focus()
+        # else the terminal would be left as the view needs it
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, ExitCode.FAILURE)
         self._source.start(lambda news: self.post_message(self.News(news)))
         self._redraw()
 
     def on_unmount(self) -> None:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         self._source.close()
 
     def on_monitor_news(self, message: News) -> None:
@@ -230,7 +235,7 @@ class Monitor(App[ExitCode]):
 
     def action_detail(self) -> None:
         if (row := self._pane().selected) is not None:
-            self.push_screen(Told(row.key, printable(row.detail)))
+            self.push_screen(Told(self._pane().pane.value, printable(row.detail)))
 
     def action_drain(self) -> None:
         device = self._subject(Pane.CARDS)
