@@ -39,19 +39,19 @@ PS = """\
 """
 
 
-def test_published_info_table() -> None:
+def test_r8_r9_r12_r14_r15_published_info_table() -> None:
     assert draw(info.report((a_device(),), full=False).table) == INFO
 
 
-def test_published_full_info_table() -> None:
+def test_r11_r13_r14_published_full_info_table() -> None:
     assert draw(info.report((a_device(),), full=True).table) == INFO_FULL
 
 
-def test_published_list_table() -> None:
+def test_r16_r17_r18_published_list_table() -> None:
     assert draw(list_.report((a_device(),)).table) == LIST
 
 
-def test_published_ps_table() -> None:
+def test_r19_r20_published_ps_table() -> None:
     assert draw(ps.report((a_process(),)).table) == PS
 
 
@@ -126,7 +126,7 @@ def test_list_shows_each_state_of_a_core_and_the_file_it_is_held_through() -> No
     )
 
 
-def test_device_files_are_whole_card_first_then_narrower_then_lower() -> None:
+def test_r18_device_files_are_whole_card_first_then_narrower_then_lower() -> None:
     files = tuple(map(DeviceFile.parse, ("npu1pe0-1", "npu1pe1", "npu1", "npu1pe0")))
     assert list_.row(a_device(device_files=files)).devfiles == (
         "npu1", "npu1pe0", "npu1pe1", "npu1pe0-1",

@@ -46,6 +46,12 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-w", "--watch", action="store_true", help="show it again after each change"
+    )
+
+
 def add_npu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("npu", metavar="NPU", type=npu, help="the card, e.g. npu0 or 0")
 

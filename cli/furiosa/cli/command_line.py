@@ -19,6 +19,7 @@ from furiosa.cli.commands import (
     list_,
     ps,
     revoke,
+    top,
     uncordon,
     version,
 )
@@ -32,6 +33,7 @@ _COMMANDS: Final = {  # in the order of the help text
         "info": (info, "Show information one or many NPU(s)"),
         "list": (list_, "Display NPU device list"),
         "ps": (ps, "Show processes that hold NPU devices"),
+        "top": (top, "Show the utilization of NPU devices (experimental)"),
     },
     "Broker Commands": {
         "leases": (leases, "Show leases, and who waits for one"),

@@ -30,7 +30,7 @@ def compare(first: Path, second: Path, terminal: Terminal) -> ExitCode:
         Column("Second is"),
     )
     rows = tuple(_row(figure) for figure in figures(before, after))
-    terminal.out.write(draw(Table(columns, rows), bold=terminal.is_bold))
+    terminal.out.write(draw(Table(columns, rows), bold=terminal.is_screen))
     return ExitCode.OK
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import select
 import sys
 from dataclasses import dataclass
 from typing import Self, TextIO
@@ -19,14 +20,24 @@ class Terminal:
         return cls(_usable(sys.stdout), _usable(sys.stderr))
 
     @property
-    def is_bold(self) -> bool:
-        """Whether stdout shows letters in bold."""
+    def is_screen(self) -> bool:
+        """Whether stdout is a terminal that understands codes: bold letters, a cursor."""
         return self.out.isatty() and os.environ.get("TERM") != "dumb"
 
     def say(self, text: str) -> None:
         """A line for people. Nobody may be listening; that is no reason to fail."""
         with contextlib.suppress(OSError):
             print(text, file=self.err, flush=True)
+
+    def check(self) -> None:
+        """For who has nothing to write at the moment. Raises: BrokenPipeError: stdout's reader has left."""
+        try:
+            poll = select.poll()
+            poll.register(self.out, 0)
+        except OSError:  # no file
+            return
+        if poll.poll(0):
+            raise BrokenPipeError
 
     def finish(self) -> None:
         """Flush stdout. What it does not take goes nowhere, or the interpreter would complain at exit."""

@@ -1,10 +1,12 @@
 """`furiosactl list`: device files, and which cores are in use. Source: furiosactl reference 5 and 8."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from furiosa.cli.args import Commands, add_command, add_format
+from furiosa.cli.args import Commands, add_command, add_format, add_watch
 from furiosa.cli.broker import Broker
 from furiosa.cli.commands.report import Report, reporting
 from furiosa.cli.render import Column, Table
@@ -23,12 +25,19 @@ class ListRow:
 
 def add_parser(commands: "Commands[argparse.ArgumentParser]", name: str, text: str) -> None:
     parser = add_command(commands, name, text)
+    add_watch(parser)
     add_format(parser)
-    parser.set_defaults(run=reporting(_report))
+    parser.set_defaults(run=reporting(_report, _watch))
 
 
 def _report(args: argparse.Namespace, broker: Broker) -> Report:
     return report(broker.devices())
+
+
+@contextmanager
+def _watch(args: argparse.Namespace, broker: Broker) -> Iterator[Iterator[Report]]:
+    with broker.watch_devices() as snapshots:
+        yield (report(snapshot.items) for snapshot in snapshots)
 
 
 def report(devices: tuple[DeviceView, ...]) -> Report:

@@ -32,7 +32,7 @@ class Table:
 def draw(table: Table, *, bold: bool = False) -> str:
     """The box with a border under every row; `bold` writes the titles with terminal codes."""
     titles = [column.title for column in table.columns]
-    rows = [[_printable(cell) for cell in row] for row in table.rows]
+    rows = [[printable(cell) for cell in row] for row in table.rows]
     widths = [max(map(_width, cells)) for cells in zip(titles, *rows, strict=True)]
     return "".join(f"{line}\n" for line in _lines(table.columns, titles, rows, widths, bold))
 
@@ -57,7 +57,7 @@ def _lines(
     yield border
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A command line may hold anything; an escape code in it must not reach the terminal."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text

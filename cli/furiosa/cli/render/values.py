@@ -9,6 +9,11 @@ def or_missing(text: str) -> str:
     return text or MISSING
 
 
+def container(runtime: str, id: str) -> str:
+    """The runtime, and so much of the id as its own tools show."""
+    return f"{runtime} {id[:12]}"
+
+
 def celsius(millicelsius: int | None) -> str:
     """Whole degrees, the unit directly after them: 54°C."""
     return MISSING if millicelsius is None else f"{round(millicelsius / 1e3)}°C"
