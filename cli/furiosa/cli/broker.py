@@ -1,25 +1,28 @@
 """The broker as the commands see it, and the way to it."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from furiosa.cli.starting import starting
-from furiosa.common.faults import Fault, FaultView
-from furiosa.common.names import DeviceFile
-from furiosa.common.views import (
-    DeviceView,
-    LeaseOverview,
-    LeaseView,
-    Origin,
-    ProcessView,
-    UtilizationView,
-)
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from furiosa.client.snapshot import Snapshot
+    from furiosa.common.faults import Fault, FaultView
+    from furiosa.common.names import DeviceFile
+    from furiosa.common.views import (
+        DeviceView,
+        LeaseOverview,
+        LeaseView,
+        Origin,
+        ProcessView,
+        UtilizationView,
+    )
 
 ROOT: Final = Path("/")  # of the device tree
 
@@ -32,11 +35,11 @@ class Broker(Protocol):
 
     def devices(self) -> tuple[DeviceView, ...]: ...
 
-    def watch_devices(self) -> "AbstractContextManager[Iterator[Snapshot[DeviceView]]]": ...
+    def watch_devices(self) -> AbstractContextManager[Iterator[Snapshot[DeviceView]]]: ...
 
     def processes(self) -> tuple[ProcessView, ...]: ...
 
-    def watch_processes(self) -> "AbstractContextManager[Iterator[Snapshot[ProcessView]]]": ...
+    def watch_processes(self) -> AbstractContextManager[Iterator[Snapshot[ProcessView]]]: ...
 
     def utilization(self, window_ms: int = 1000) -> tuple[UtilizationView, ...]: ...
 

@@ -14,5 +14,5 @@ if TYPE_CHECKING:
 def main(argv: "Sequence[str] | None" = None, *, connect: "Connect | None" = None) -> "ExitCode":
     """Run one command line (default: the process's) and return its exit status."""
     with starting():
-        from furiosa.cli import broker, command_line
-    return command_line.run(argv, connect or broker.connect)
+        from furiosa.cli import command_line
+    return command_line.run(argv, connect)

@@ -5,14 +5,17 @@ import io
 import os
 import select
 import sys
-from dataclasses import dataclass
 from typing import Self, TextIO
 
 
-@dataclass(frozen=True, slots=True)
 class Terminal:
-    out: TextIO
-    err: TextIO
+    """No dataclass: their module takes longer to import than a short command to run."""
+
+    __slots__ = ("err", "out")
+
+    def __init__(self, out: TextIO, err: TextIO) -> None:
+        self.out = out
+        self.err = err
 
     @classmethod
     def standard(cls) -> Self:
