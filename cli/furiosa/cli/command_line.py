@@ -85,8 +85,11 @@ def run(argv: Sequence[str] | None, connect: "Connect | None" = None) -> ExitCod
     except Exception as exc:
         if not _is_told(exc):
             raise
-        terminal.say(f"furiosactl: {exc}")
-        code = ExitCode.FAILURE
+        if isinstance(exc, OSError) and not terminal.is_heard:  # a closed terminal is an I/O error
+            code = ExitCode.BROKEN_PIPE
+        else:
+            terminal.say(f"furiosactl: {exc}")
+            code = ExitCode.FAILURE
     terminal.finish()
     return code
 

@@ -32,15 +32,15 @@ class Terminal:
         with contextlib.suppress(OSError):
             print(text, file=self.err, flush=True)
 
-    def check(self) -> None:
-        """For who has nothing to write at the moment. Raises: BrokenPipeError: stdout's reader has left."""
+    @property
+    def is_heard(self) -> bool:
+        """Whether somebody can read stdout: not if its reader has left or its terminal is closed."""
         try:
             poll = select.poll()
             poll.register(self.out, 0)
         except OSError:  # no file
-            return
-        if poll.poll(0):
-            raise BrokenPipeError
+            return True
+        return not poll.poll(0)
 
     def finish(self) -> None:
         """Flush stdout. What it does not take goes nowhere, or the interpreter would complain at exit."""

@@ -93,7 +93,8 @@ def _windows(
     broker: Broker, interval: int, count: int | None, terminal: Terminal
 ) -> Iterator[tuple[Use, ...]]:
     for _ in itertools.count() if count is None else range(count):
-        terminal.check()
+        if not terminal.is_heard:  # with nothing to write, nothing else would tell
+            raise BrokenPipeError
         yield uses(broker.utilization(interval))
 
 
