@@ -20,7 +20,6 @@ def figures(effort: Effort) -> Iterator[Found]:
     rounds = max(effort.rounds // 50, 10)
     with broker.running():
         yield _local("list", rounds)
-        yield _local("version", rounds)
     with (
         tcp.listener() as listener,
         broker.running(2, ("--embedded",), "--data-plane", "on", *listener.settings),

@@ -15,7 +15,7 @@ import pytest
 from furiosa.cli.commands import top
 from furiosa.cli.exitcodes import ExitCode
 from furiosa.cli.furiosactl import main
-from furiosa.cli.render import nanoseconds
+from furiosa.cli.render.times import nanoseconds
 from furiosa.common.errors import BrokerUnavailable
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Origin, UtilizationView

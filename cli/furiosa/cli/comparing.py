@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from furiosa.cli.exitcodes import ExitCode
-from furiosa.cli.render import Align, Column, Table, draw
+from furiosa.cli.render.table import Align, Column, Table, draw
 from furiosa.cli.terminal import Terminal
 from furiosa.runtime.bench.comparison import BadReport, Figure, SavedReport, differences, figures
 

@@ -1,16 +1,18 @@
 """Where a command talks: data to stdout, everything else to stderr."""
 
-import contextlib
+from __future__ import annotations
+
 import io
 import os
 import select
 import sys
-from typing import Self, TextIO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Self, TextIO
 
 
 class Terminal:
-    """No dataclass: their module takes longer to import than a short command to run."""
-
     __slots__ = ("err", "out")
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
@@ -29,8 +31,10 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """A line for people. Nobody may be listening; that is no reason to fail."""
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105 - contextlib takes longer to import than the rest of this
             print(text, file=self.err, flush=True)
+        except OSError:
+            pass
 
     @property
     def is_heard(self) -> bool:

@@ -8,8 +8,11 @@ from typing import Any, Final
 
 from furiosa.cli.args import Commands, add_command, add_format, add_watch
 from furiosa.cli.broker import Broker
-from furiosa.cli.commands.report import Report, reporting
-from furiosa.cli.render import Align, Column, Table, container, moment, span
+from furiosa.cli.commands.report import reporting
+from furiosa.cli.render.table import Align, Column, Table
+from furiosa.cli.render.times import moment, span
+from furiosa.cli.render.values import container
+from furiosa.cli.tables.report import Report
 from furiosa.common.views import Container, LeaseOverview, LeaseView, OwnerView, WaiterView
 
 _NONE: Final = "-"

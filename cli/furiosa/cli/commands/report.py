@@ -1,15 +1,17 @@
 """What a command found, and how it is shown."""
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from furiosa.cli.args import Format
 from furiosa.cli.broker import Broker, Connect
 from furiosa.cli.exitcodes import ExitCode
-from furiosa.cli.render import Table, draw, json_text, yaml_text
+from furiosa.cli.render.json_ import json_text
+from furiosa.cli.render.table import draw
+from furiosa.cli.render.yaml_ import yaml_text
+from furiosa.cli.tables.report import Report
 from furiosa.cli.terminal import Terminal
 from furiosa.common.views import Origin
 
@@ -17,15 +19,6 @@ Run = Callable[[argparse.Namespace, Terminal, Connect], ExitCode]
 
 
 _CLEAR: Final = "\x1b[H\x1b[J"
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The same facts for people and for programs. Notes say what the columns of the table cannot."""
-
-    table: Table
-    document: tuple[Mapping[str, Any], ...]
-    notes: tuple[str, ...] = ()
 
 
 def reporting(

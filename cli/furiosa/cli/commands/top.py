@@ -11,7 +11,11 @@ from furiosa.cli.args import Commands, Format, add_command, add_format
 from furiosa.cli.broker import Broker, Connect
 from furiosa.cli.commands.report import announce
 from furiosa.cli.exitcodes import ExitCode
-from furiosa.cli.render import json_text, nanoseconds, or_missing, printable, yaml_text
+from furiosa.cli.render.json_ import json_text
+from furiosa.cli.render.table import printable
+from furiosa.cli.render.times import nanoseconds
+from furiosa.cli.render.values import or_missing
+from furiosa.cli.render.yaml_ import yaml_text
 from furiosa.cli.terminal import Terminal
 from furiosa.common.views import UtilizationView
 

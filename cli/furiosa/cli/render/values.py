@@ -1,6 +1,10 @@
 """Values as the published tables write them. Source: furiosactl reference 4 (formats)."""
 
-from typing import Final
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 MISSING: Final = "N/A"
 
