@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import (
+    cli,
     compiler,
     contended,
     cycle,
@@ -34,6 +35,7 @@ AREAS: tuple[tuple[str, Callable[[Effort], Iterator[Found]]], ...] = (
     ("inference", inference.figures),
     ("sdk", sdk.figures),
     ("compiler", compiler.figures),
+    ("cli", cli.figures),
 )
 
 

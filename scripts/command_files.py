@@ -109,7 +109,7 @@ PROGRAMS: Final = (
     Program(
         "furiosactl",
         "show NPU devices and who uses them, administer the broker",
-        command_line._parser,
+        command_line.build_parser,
         ENVIRONMENT + STATUS,
     ),
     Program("furiosa", "run the commands of the SDK", furiosa_parser, EXTENSIONS),

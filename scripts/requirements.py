@@ -58,7 +58,7 @@ def main() -> int:
         print(f"stale, run scripts/requirements.py: {PAGE.name}", file=sys.stderr)
     elif fresh != page:
         PAGE.write_text(fresh, encoding="utf-8")
-    return 1 if check and fresh != page else 0
+    return 1 if check and (missing or fresh != page) else 0
 
 
 if __name__ == "__main__":

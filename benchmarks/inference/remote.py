@@ -1,18 +1,13 @@
 """Inference over gRPC and TCP: beside an empty call to the same server and the run in process."""
 
-import contextlib
-import hashlib
-import os
-import socket
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks import tcp
 from benchmarks.efforts import Effort
 from benchmarks.figures import Found, in_turn
 from benchmarks.inference import peers, setting, turns
@@ -21,29 +16,14 @@ from furiosa.client.sync import Connection
 from furiosa.common.selector import DeviceSpec
 from furiosa.proto.broker.v1 import inference_pb2, inference_pb2_grpc
 
-TOKEN = "a-token-of-the-benchmark"
 TARGETS = {"mobilenet_v2": 1.25, "mnistnet": None}
 AGAINST = "an empty unary RPC (health) by TCP to the broker, and session.run in process"
 
 
 def figures(effort: Effort) -> Iterator[Found]:
-    with tempfile.TemporaryDirectory(prefix="furiosa-bench-") as folder:
-        token, tenants = Path(folder, "token"), Path(folder, "tenants.toml")
-        token.write_text(TOKEN)
-        digest = hashlib.sha256(TOKEN.encode()).hexdigest()
-        tenants.write_text(
-            f'[[tenant]]\nname = "bench"\nmatch = [{{ token-sha256 = "{digest}" }}]\n'
-            '[unmatched]\npolicy = "own-tenant"\n'
-        )
-        control, data = (f"127.0.0.1:{port}" for port in _free_ports(2))
-        settings = (
-            *("--data-plane", "on", "--tenants", str(tenants)),
-            *("--listen", f"{control}/token", "--data-listen", f"{data}/token"),
-        )
-        with (
-            setting.serving(*settings, cpus=ALL_CPUS),
-            _environment(control, token),
-        ):
+    with tcp.listener() as listener:
+        settings = ("--data-plane", "on", *listener.settings)
+        with setting.serving(*settings, cpus=ALL_CPUS), listener.used():
             for name, target in TARGETS.items():
                 yield from _remote(name, target, effort)
 
@@ -56,7 +36,7 @@ def _remote(name: str, target: float | None, effort: Effort) -> Iterator[Found]:
         lease = connection.acquire(DeviceSpec.parse(PE))
         loaded = connection.load_program(lease.id, program)
         metadata = (
-            ("authorization", f"Bearer {TOKEN}"),
+            ("authorization", f"Bearer {tcp.TOKEN}"),
             ("furiosa-session", connection.session_token),
         )
         with (
@@ -111,28 +91,3 @@ def _remote(name: str, target: float | None, effort: Effort) -> Iterator[Found]:
             conditions=f"{how}; {len(content):,} bytes of input, bearer token without TLS, client on "
             f"another CPU than the PE, data plane on any; {taken.conditions}",
         )
-
-
-def _free_ports(count: int) -> list[int]:
-    """That were free a moment ago."""
-    with contextlib.ExitStack() as opened:
-        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
-        for item in sockets:
-            item.bind(("127.0.0.1", 0))
-        return [item.getsockname()[1] for item in sockets]
-
-
-@contextlib.contextmanager
-def _environment(address: str, token: Path) -> Iterator[None]:
-    """Clients go by TCP meanwhile."""
-    wanted = {"FURIOSA_BROKER": address, "FURIOSA_BROKER_TOKEN_FILE": str(token)}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

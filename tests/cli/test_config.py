@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def check(**files: str | bytes) -> ExitCode:
+def check(**files: str | bytes) -> int:
     """The status of a check of these files, named <name>.toml, in this order."""
     for name, content in files.items():
         data = content.encode() if isinstance(content, str) else content

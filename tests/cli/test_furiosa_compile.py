@@ -142,15 +142,22 @@ def test_the_log_level_decides_what_is_shown(
     monkeypatch.setenv("FC_CACHE_ENABLED", "1")
     monkeypatch.setenv("FC_CACHE_STORE_URL", str(open_to_all))
     shown = {}
-    for level in ("", "error", "DEBUG"):
+    for level in ("", "error", "OFF", "warn", "DEBUG"):
         monkeypatch.setenv("FURIOSA_LOG_LEVEL", level)
         assert main([source]) == 0
         err = capsys.readouterr().err
         shown[level] = ("WARNING: the compiler cache is not used" in err, "split took" in err)
-    assert shown == {"": (True, False), "error": (False, False), "DEBUG": (True, True)}
+    assert shown == {
+        "": (True, False),
+        "error": (False, False),
+        "OFF": (False, False),
+        "warn": (True, False),
+        "DEBUG": (True, True),
+    }
     assert logging.getLogger("furiosa").level == logging.NOTSET
     monkeypatch.setenv("FURIOSA_LOG_LEVEL", "LOUD")
     assert main([source]) == 255
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "ERROR: FURIOSA_LOG_LEVEL: expected one of CRITICAL, ERROR, WARNING, INFO, DEBUG, found 'LOUD'"
+        "ERROR: FURIOSA_LOG_LEVEL: expected one of OFF, ERROR, WARN, INFO, CRITICAL, WARNING, DEBUG, found "
+        "'LOUD'"
     )

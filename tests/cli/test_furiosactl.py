@@ -20,6 +20,7 @@ Basic Commands:
   info       Show information one or many NPU(s)
   list       Display NPU device list
   ps         Show processes that hold NPU devices
+  top        Show the utilization of NPU devices (experimental)
 
 Broker Commands:
   monitor    Show cards, leases and waiters live
@@ -48,12 +49,12 @@ def broker() -> ShownBroker:
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["-h"]])
-def test_without_a_command_there_is_help(capsys: Output, argv: list[str]) -> None:
+def test_r3_r6_r7_without_a_command_there_is_help(capsys: Output, argv: list[str]) -> None:
     assert main(argv) is ExitCode.OK
     assert capsys.readouterr() == (HELP, "")
 
 
-def test_the_help_of_info_says_why_a_card_may_be_missing(capsys: Output) -> None:
+def test_r10_the_help_of_info_says_why_a_card_may_be_missing(capsys: Output) -> None:
     assert main(["info", "--help"]) is ExitCode.OK
     said = " ".join(capsys.readouterr().out.split())
     assert "A card that is mounted but not shown needs its kernel driver" in said
@@ -89,7 +90,7 @@ def test_the_version_is_one_line_and_needs_no_broker(capsys: Output) -> None:
 
 @pytest.mark.parametrize("command", ["info", "list", "ps"])
 @pytest.mark.parametrize("form", ["json", "yaml", None])
-def test_each_command_prints_in_each_format(
+def test_r85_each_command_prints_in_each_format(
     capsys: Output, broker: ShownBroker, command: str, form: str | None
 ) -> None:
     argv = [command] if form is None else [command, "--format", form]

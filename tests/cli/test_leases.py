@@ -7,7 +7,9 @@ import pytest
 from furiosa.cli.commands import leases
 from furiosa.cli.exitcodes import ExitCode
 from furiosa.cli.furiosactl import main
-from furiosa.cli.render import draw, moment, span, yaml_text
+from furiosa.cli.render.table import draw
+from furiosa.cli.render.times import moment, span
+from furiosa.cli.render.yaml_ import yaml_text
 from furiosa.common.errors import BrokerUnavailable
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import (

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from furiosa.cli.render import json_text, yaml_text
+from furiosa.cli.render.json_ import json_text
+from furiosa.cli.render.yaml_ import yaml_text
 
 
 def test_json_is_one_compact_line_with_letters_as_they_are() -> None:

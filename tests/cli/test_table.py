@@ -1,4 +1,5 @@
-from furiosa.cli.render import Align, Column, Table, celsius, draw, watts
+from furiosa.cli.render.table import Align, Column, Table, draw
+from furiosa.cli.render.values import celsius, watts
 
 NAME, HEAT = Column("Name"), Column("Temp.", Align.RIGHT)
 

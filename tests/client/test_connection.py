@@ -59,7 +59,7 @@ def test_processes(broker: FakeBroker, connection: Connection) -> None:
 
 
 def test_utilization(broker: FakeBroker, connection: Connection) -> None:
-    use = UtilizationView(PE0, 5, 0.5, 0.25, 0.75, 7, "x", 1.5)
+    use = UtilizationView(PE0, 5, 0.5, 0.25, 0.75, 7, "x", 1_500_000_000)
     message = devices_pb2.UtilizationResponse(utilizations=[wire.utilization_to_wire(use)])
     broker.handlers["Devices/Utilization"] = replies(message)
     assert connection.utilization(250) == (use,)

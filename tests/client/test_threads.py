@@ -31,7 +31,7 @@ DIED = WorkerDiedNotice("a1", PE0, "killed by signal 9")
 def echo(peer: Peer, request: bytes, fds: tuple[int, ...]) -> None:
     """Answers with the window that was asked for, as a pid."""
     window = devices_pb2.UtilizationRequest.FromString(request).window_ms
-    use = UtilizationView(PE0, 0, 0.0, 0.0, 0.0, window, "", 0.0)
+    use = UtilizationView(PE0, 0, 0.0, 0.0, 0.0, window, "", 0)
     message = devices_pb2.UtilizationResponse(utilizations=[wire.utilization_to_wire(use)])
     peer.reply(message)
 

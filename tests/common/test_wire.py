@@ -90,7 +90,7 @@ def test_the_queue_survives_the_wire(deadline: float | None) -> None:
 def test_process_and_utilization_survive_the_wire() -> None:
     process = ProcessView(FILE, 1, "cmd", "l1", "10.0.0.1:4242")
     assert wire.process_from_wire(wire.process_to_wire(process)) == process
-    use = UtilizationView(FILE, 10**9, 0.5, 0.75, 0.25, 1, "cmd", 1700000000.5)
+    use = UtilizationView(FILE, 10**9, 0.5, 0.75, 0.25, 1, "cmd", 1_700_000_000_500_000_001)
     assert wire.utilization_from_wire(wire.utilization_to_wire(use)) == use
 
 

@@ -1,4 +1,4 @@
-"""docs/requirements.md: every requirement is there, with its tests."""
+"""docs/requirements.md: every requirement is there and has tests."""
 
 import importlib.util
 import re
@@ -23,3 +23,7 @@ def test_the_page_has_every_requirement_once() -> None:
 def test_the_page_names_the_tests_that_there_are() -> None:
     page = PAGE.read_text()
     assert script.filled(page) == page
+
+
+def test_every_requirement_has_a_test() -> None:
+    assert list(script.untested(PAGE.read_text())) == []

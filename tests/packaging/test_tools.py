@@ -45,3 +45,11 @@ def test_r41_how_to_install_is_said_and_how_that_differs() -> None:
     assert "pip install --constraint constraints.txt ." in page
     assert "`pip install furiosa-sdk`" in page
     assert "never install both" in page
+
+
+def test_r4_r5_how_furiosactl_is_installed_and_what_first() -> None:
+    page = (DOCS / "furiosactl.md").read_text()
+    install = page[page.index("## Install") :].partition("\n## ")[0]
+    assert "pip install ." in install
+    assert "`furiosa-driver-warboy`" in install
+    assert "`sudo apt-get install -y furiosa-toolkit`" in install

@@ -20,7 +20,7 @@ BOTH = {"FURIOSA_DEVICES": "npu:0:0", "NPU_DEVNAME": "npu1pe0"}
         (None, {"FURIOSA_DEVICES": "", "NPU_DEVNAME": "npu1pe0"}, ("", "FURIOSA_DEVICES")),
     ],
 )
-def test_the_first_source_that_is_set_wins(
+def test_r86_the_first_source_that_is_set_wins(
     device: str | None, environ: dict[str, str], expected: tuple[str, str]
 ) -> None:
     assert device_text(device, environ) == expected
@@ -58,7 +58,7 @@ def test_text_outside_the_grammar_is_refused_with_the_published_prefix() -> None
         ("npu0", "warboy-2pe"),
     ],
 )
-def test_the_target_fits_the_devices(spec: str, target: str) -> None:
+def test_r86_the_target_fits_the_devices(spec: str, target: str) -> None:
     assert target_of(parse(spec)) == target
 
 

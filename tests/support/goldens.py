@@ -9,8 +9,11 @@ RULE = "=" * 8 + " becomes " + "=" * 8
 
 def check(name: str, before: str, after: str) -> None:
     """Compare with tests/compiler/golden/<name>.txt; FURIOSA_UPDATE_GOLDENS=1 writes it instead."""
-    path = FOLDER / f"{name}.txt"
-    text = f"{before}{RULE}\n{after}"
+    same(FOLDER / f"{name}.txt", f"{before}{RULE}\n{after}")
+
+
+def same(path: Path, text: str) -> None:
+    """As what is in the file; FURIOSA_UPDATE_GOLDENS=1 writes it instead."""
     if os.environ.get("FURIOSA_UPDATE_GOLDENS") == "1":
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

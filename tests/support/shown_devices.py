@@ -4,7 +4,9 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
+from furiosa.client.snapshot import Snapshot
 from furiosa.common.faults import Fault, FaultView
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import (
@@ -21,6 +23,8 @@ from furiosa.common.views import (
     ProcessView,
     UtilizationView,
 )
+
+_T = TypeVar("_T")
 
 
 def a_device(index: int = 1, **changes: object) -> DeviceView:
@@ -73,9 +77,9 @@ class ShownBroker:
     held: tuple[DeviceView, ...] = ()
     running: tuple[ProcessView, ...] = ()
     origin: Origin = Origin.HARDWARE
-    uses: tuple[UtilizationView, ...] = ()
     states: Sequence[LeaseOverview] = (LeaseOverview((), (), 1),)
     standing: tuple[FaultView, ...] = ()
+    used: tuple[UtilizationView, ...] = ()
     error: BaseException | None = None  # of a watch: after its states
     asked_at: list[str | None] = field(default_factory=list)
     done: list[tuple[object, ...]] = field(default_factory=list)
@@ -93,8 +97,22 @@ class ShownBroker:
     def processes(self) -> tuple[ProcessView, ...]:
         return self.running
 
+    def watch_devices(self) -> AbstractContextManager[Iterator[Snapshot[DeviceView]]]:
+        return closing(self._snapshots(self.held))
+
+    def watch_processes(self) -> AbstractContextManager[Iterator[Snapshot[ProcessView]]]:
+        return closing(self._snapshots(self.running))
+
+    def _snapshots(self, items: tuple[_T, ...]) -> Generator[Snapshot[_T]]:
+        """With one item after another, the last one twice."""
+        for revision in range(len(items) + 2):
+            yield Snapshot(revision, items[:revision])
+        if self.error is not None:
+            raise self.error
+
     def utilization(self, window_ms: int = 1000) -> tuple[UtilizationView, ...]:
-        return self.uses
+        self._do("utilization", window_ms)
+        return self.used
 
     def overview(self) -> LeaseOverview:
         return self.states[0]

@@ -27,7 +27,9 @@ NOW = 1_000_100.0
 
 def a_use(file: str, fraction: float) -> UtilizationView:
     parsed = DeviceFile.parse(file)
-    return UtilizationView(parsed, 10**9, fraction, 1.0, 0.0, 4242, "python3 app.py", NOW)
+    return UtilizationView(
+        parsed, 10**9, fraction, 1.0, 0.0, 4242, "python3 app.py", int(NOW * 1e9)
+    )
 
 
 def a_card(index: int, *held: str, **changes: object) -> DeviceView:

@@ -86,36 +86,57 @@ class Inventory:
         sensors = seen.sensors
         if sensors is None:
             sensors = await asyncio.to_thread(_read, self._root, seen.cards)
-        by_card: dict[int, list[DeviceFile]] = {}
-        for file in (*held, *seen.foreign):
-            by_card.setdefault(file.npu, []).append(file)
-        return tuple(
-            self._view(card, sensors.get(card.index, _UNREADABLE), by_card.get(card.index, []))
-            for card in seen.cards
-        )
+        return views(seen.cards, sensors, (*held, *seen.foreign), self._availability)
 
-    def _view(self, card: Card, sensors: Sensors, held: list[DeviceFile]) -> DeviceView:
-        availability, reason = self._availability(card.index)
-        usable = sensors.alive is True and availability is Availability.AVAILABLE
-        return DeviceView(
-            index=card.index,
-            architecture=card.architecture,
-            origin=card.origin,
-            health=Health.ALIVE if sensors.alive else Health.DEAD,
-            uuid=card.uuid,
-            serial_number=card.serial_number,
-            firmware_version=card.firmware_version,
-            driver_version=card.driver_version,
-            pci_bdf=card.pci_bdf,
-            pci_dev=card.pci_dev,
-            numa_node=card.numa_node,
-            temperature_millicelsius=sensors.temperature_millicelsius,
-            power_microwatts=sensors.power_microwatts,
-            cores=tuple(_core(core, held, usable) for core in card.cores),
-            device_files=card.device_files,
-            availability=availability,
-            reason=reason,
+
+def views(
+    cards: Iterable[Card],
+    sensors: Mapping[int, Sensors],
+    held: Iterable[DeviceFile],
+    availability: AvailabilityOf = lambda _: (Availability.AVAILABLE, ""),
+) -> tuple[DeviceView, ...]:
+    """Of cards of which `held` files are open. `sensors` by card, as far as they can be read. PURE."""
+    by_card: dict[int, list[DeviceFile]] = {}
+    for file in held:
+        by_card.setdefault(file.npu, []).append(file)
+    return tuple(
+        _view(
+            card,
+            sensors.get(card.index, _UNREADABLE),
+            by_card.get(card.index, []),
+            *availability(card.index),
         )
+        for card in cards
+    )
+
+
+def _view(
+    card: Card,
+    sensors: Sensors,
+    held: list[DeviceFile],
+    availability: Availability,
+    reason: str,
+) -> DeviceView:
+    usable = sensors.alive is True and availability is Availability.AVAILABLE
+    return DeviceView(
+        index=card.index,
+        architecture=card.architecture,
+        origin=card.origin,
+        health=Health.ALIVE if sensors.alive else Health.DEAD,
+        uuid=card.uuid,
+        serial_number=card.serial_number,
+        firmware_version=card.firmware_version,
+        driver_version=card.driver_version,
+        pci_bdf=card.pci_bdf,
+        pci_dev=card.pci_dev,
+        numa_node=card.numa_node,
+        temperature_millicelsius=sensors.temperature_millicelsius,
+        power_microwatts=sensors.power_microwatts,
+        cores=tuple(_core(core, held, usable) for core in card.cores),
+        device_files=card.device_files,
+        availability=availability,
+        reason=reason,
+    )
 
 
 def _read(root: Path, cards: tuple[Card, ...]) -> Mapping[int, Sensors]:

@@ -62,7 +62,7 @@ def _use(
         io_fraction=io,
         pid=lease.owner.pid,
         command_line=lease.owner.command_line,
-        observed_at=time.time(),
+        observed_at_ns=time.time_ns(),
     )
 
 

@@ -3,10 +3,10 @@
 import argparse
 import re
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from furiosa.common.errors import BadDeviceFile
-from furiosa.common.names import ALL, DeviceFile
+if TYPE_CHECKING:
+    from furiosa.common.names import DeviceFile
 
 
 class Format(Enum):
@@ -46,6 +46,12 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-w", "--watch", action="store_true", help="show it again after each change"
+    )
+
+
 def add_npu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("npu", metavar="NPU", type=npu, help="the card, e.g. npu0 or 0")
 
@@ -66,8 +72,11 @@ def npu(text: str) -> int:
     return int(match[1])
 
 
-def device_file(text: str) -> DeviceFile:
+def device_file(text: str) -> "DeviceFile":
     """A card may be a number here, too."""
+    from furiosa.common.errors import BadDeviceFile
+    from furiosa.common.names import ALL, DeviceFile
+
     if _NPU.fullmatch(text):
         return DeviceFile(npu(text), ALL)
     try:

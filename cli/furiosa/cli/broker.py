@@ -1,20 +1,30 @@
 """The broker as the commands see it, and the way to it."""
 
+from __future__ import annotations
+
+import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from furiosa.cli.starting import starting
-from furiosa.common.faults import Fault, FaultView
-from furiosa.common.names import DeviceFile
-from furiosa.common.views import (
-    DeviceView,
-    LeaseOverview,
-    LeaseView,
-    Origin,
-    ProcessView,
-    UtilizationView,
-)
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from furiosa.client.snapshot import Snapshot
+    from furiosa.common.faults import Fault, FaultView
+    from furiosa.common.names import DeviceFile
+    from furiosa.common.views import (
+        DeviceView,
+        LeaseOverview,
+        LeaseView,
+        Origin,
+        ProcessView,
+        UtilizationView,
+    )
+
+ROOT: Final = Path("/")  # of the device tree
 
 
 class Broker(Protocol):
@@ -25,7 +35,11 @@ class Broker(Protocol):
 
     def devices(self) -> tuple[DeviceView, ...]: ...
 
+    def watch_devices(self) -> AbstractContextManager[Iterator[Snapshot[DeviceView]]]: ...
+
     def processes(self) -> tuple[ProcessView, ...]: ...
+
+    def watch_processes(self) -> AbstractContextManager[Iterator[Snapshot[ProcessView]]]: ...
 
     def utilization(self, window_ms: int = 1000) -> tuple[UtilizationView, ...]: ...
 
@@ -49,7 +63,7 @@ class Broker(Protocol):
 
     def faults(self) -> tuple[FaultView, ...]: ...
 
-    def reopen(self, *, client: str) -> "Broker": ...
+    def reopen(self, *, client: str) -> Broker: ...
 
     def close(self) -> None: ...
 
@@ -59,16 +73,27 @@ Connect = Callable[[str | None], Broker]
 
 
 def connect(address: str | None) -> Broker:
-    """The broker at `address`; None: the one the SDK would use, which may start the user's own.
+    """The broker at `address`; None: the one the SDK would use, which may start the user's own. Where real
+    cards are and no broker, the cards themselves are looked at.
 
-    Raises: FuriosaError.
+    Raises: FuriosaError, OSError.
     """
-    # imported on use: `furiosactl version` and `--help` need no client
-    from furiosa.client.address import Address
+    with starting():  # imported on use: `furiosactl version` and `--help` need no client
+        from furiosa.client.address import SYSTEM, Address, from_environment
 
-    where = None if address is None else Address.parse(address, "--broker")
+        if address is not None:
+            where: Address | None = Address.parse(address, "--broker")
+        else:
+            where = from_environment(os.environ)
+            if where is None and not os.path.exists(SYSTEM.path) and _has_cards(ROOT):
+                from furiosa.cli.direct import Direct
 
-    with starting():
+                return cast("Broker", Direct(ROOT))  # it raises what it has not
         from furiosa.client.sync import Connection
-
     return Connection.open(where, client=CLIENT)
+
+
+def _has_cards(root: Path) -> bool:
+    from furiosa.sysfs import discover
+
+    return bool(discover(root))

@@ -4,50 +4,42 @@ Source: furiosactl reference 2 (help text), 3 to 6 (tables), 8 (structured outpu
 """
 
 import argparse
-from collections.abc import Sequence
-from typing import Final
+import importlib
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 from furiosa.cli.args import BROKER_HELP, add_broker
-from furiosa.cli.broker import Connect, connect
-from furiosa.cli.commands import (
-    config,
-    cordon,
-    drain,
-    emulate,
-    info,
-    leases,
-    list_,
-    monitor,
-    ps,
-    revoke,
-    uncordon,
-    version,
-)
 from furiosa.cli.exitcodes import ExitCode
+from furiosa.cli.starting import starting
 from furiosa.cli.terminal import Terminal
-from furiosa.common.errors import FuriosaError
 
-_COMMANDS: Final = {  # in the order of the help text
+if TYPE_CHECKING:
+    from furiosa.cli.broker import Connect
+
+_GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {  # in the order of the help text
     "Basic Commands": {
-        "version": (version, "Print the furiosactl version information"),
-        "info": (info, "Show information one or many NPU(s)"),
-        "list": (list_, "Display NPU device list"),
-        "ps": (ps, "Show processes that hold NPU devices"),
+        "version": ("version", "Print the furiosactl version information"),
+        "info": ("info", "Show information one or many NPU(s)"),
+        "list": ("list_", "Display NPU device list"),
+        "ps": ("ps", "Show processes that hold NPU devices"),
+        "top": ("top", "Show the utilization of NPU devices (experimental)"),
     },
     "Broker Commands": {
-        "monitor": (monitor, "Show cards, leases and waiters live"),
-        "leases": (leases, "Show leases, and who waits for one"),
-        "revoke": (revoke, "Take a lease away"),
-        "cordon": (cordon, "Grant nothing of an NPU any more"),
-        "uncordon": (uncordon, "Grant leases of an NPU again"),
-        "drain": (drain, "Cordon an NPU and take its leases away"),
-        "undrain": (uncordon, "The same as uncordon"),
-        "config": (config, "Check the broker's configuration files"),
+        "monitor": ("monitor", "Show cards, leases and waiters live"),
+        "leases": ("leases", "Show leases, and who waits for one"),
+        "revoke": ("revoke", "Take a lease away"),
+        "cordon": ("cordon", "Grant nothing of an NPU any more"),
+        "uncordon": ("uncordon", "Grant leases of an NPU again"),
+        "drain": ("drain", "Cordon an NPU and take its leases away"),
+        "undrain": ("uncordon", "The same as uncordon"),
+        "config": ("config", "Check the broker's configuration files"),
     },
     "Virtual Card Commands": {
-        "emulate": (emulate, "Make virtual NPUs fail, and well again"),
+        "emulate": ("emulate", "Make virtual NPUs fail, and well again"),
     },
 }
+_COMMANDS: Final = {name: entry for group in _GROUPS.values() for name, entry in group.items()}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -58,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
             f"{title}:\n"
             + "".join(f"  {name:<11}{text}\n" for name, (_, text) in group.items())
             + "\n"
-            for title, group in _COMMANDS.items()
+            for title, group in _GROUPS.items()
         )
         return (
             "furiosactl controls the FURIOSA NPU.\n\n"
@@ -69,35 +61,52 @@ class _Parser(argparse.ArgumentParser):
         )
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser(names: Collection[str] = _COMMANDS.keys()) -> argparse.ArgumentParser:
+    """Of the commands with these names: the module of each is imported here."""
     parser = _Parser(prog="furiosactl", allow_abbrev=False)
     add_broker(parser, default=None)
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=argparse.ArgumentParser)
-    for group in _COMMANDS.values():
-        for name, (command, text) in group.items():
-            command.add_parser(commands, name, text)
+    for name in names:
+        module, text = _COMMANDS[name]
+        command = importlib.import_module(f"furiosa.cli.commands.{module}")
+        command.add_parser(commands, name, text)
     return parser
 
 
-def run(argv: Sequence[str] | None, connect: Connect = connect) -> ExitCode:
+def run(argv: Sequence[str] | None, connect: "Connect | None" = None) -> ExitCode:
     """Run one command line (None: the process's) and return its exit status."""
     terminal = Terminal.standard()
     try:
-        code = _run(argv, terminal, connect)
+        code = _run(sys.argv[1:] if argv is None else argv, terminal, connect)
         terminal.out.flush()
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     except BrokenPipeError:
         code = ExitCode.BROKEN_PIPE
-    except (FuriosaError, OSError, ValueError) as exc:
-        terminal.say(f"furiosactl: {exc}")
-        code = ExitCode.FAILURE
+    except Exception as exc:
+        if not _is_told(exc):
+            raise
+        if isinstance(exc, OSError) and not terminal.is_heard:  # a closed terminal is an I/O error
+            code = ExitCode.BROKEN_PIPE
+        else:
+            terminal.say(f"furiosactl: {exc}")
+            code = ExitCode.FAILURE
     terminal.finish()
     return code
 
 
-def _run(argv: Sequence[str] | None, terminal: Terminal, connect: Connect) -> ExitCode:
-    parser = _parser()
+def _is_told(exc: Exception) -> bool:
+    """Whether it is a sentence for people; anything else is a defect."""
+    from furiosa.common.errors import FuriosaError  # on use: it takes longer than a short command
+
+    return isinstance(exc, (FuriosaError, OSError, ValueError))
+
+
+def _run(argv: Sequence[str], terminal: Terminal, connect: "Connect | None") -> ExitCode:
+    # only what may be meant: the modules of all commands take longer than most commands
+    asked = [name for name in _COMMANDS if name in argv]
+    with starting():
+        parser = build_parser(asked or (_COMMANDS.keys() if argv else ()))
     try:
         args = parser.parse_args(argv)
     except SystemExit as exc:  # argparse has printed its help or what is wrong
@@ -105,5 +114,7 @@ def _run(argv: Sequence[str] | None, terminal: Terminal, connect: Connect) -> Ex
     if "run" not in args:
         terminal.out.write(parser.format_help())
         return ExitCode.OK
+    if connect is None:
+        from furiosa.cli.broker import connect
     code: ExitCode = args.run(args, terminal, connect)
     return code

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from furiosa.cli.exitcodes import ExitCode
-from furiosa.cli.render import Align, Column, Table, draw
+from furiosa.cli.render.table import Align, Column, Table, draw
 from furiosa.cli.terminal import Terminal
 from furiosa.runtime.bench.comparison import BadReport, Figure, SavedReport, differences, figures
 
@@ -30,7 +30,7 @@ def compare(first: Path, second: Path, terminal: Terminal) -> ExitCode:
         Column("Second is"),
     )
     rows = tuple(_row(figure) for figure in figures(before, after))
-    terminal.out.write(draw(Table(columns, rows), bold=terminal.is_bold))
+    terminal.out.write(draw(Table(columns, rows), bold=terminal.is_screen))
     return ExitCode.OK
 
 

@@ -16,12 +16,12 @@ from furiosa.cli.compiling import Request, attempt, perform
 from furiosa.cli.exitcodes import ExitCode
 from furiosa.cli.terminal import Terminal
 from furiosa.common.build import VERSION
+from furiosa.common.log_levels import LEVELS
 from furiosa.compiler import CompilerOptions, InvalidConfig
 from furiosa.tools.compiler.genetic import GeneticParams
 from furiosa.tools.compiler.version import COMPILER
 
 _TARGET_IRS: Final = ("dfg", "cdfg", "gir", "lir", "enf")
-_LEVELS: Final = ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -128,13 +128,13 @@ def _run(args: argparse.Namespace, terminal: Terminal) -> None:
 def _log_level() -> Iterator[str]:
     """That of FURIOSA_LOG_LEVEL: what is below it is not shown. Raises: InvalidConfig."""
     level = (os.environ.get("FURIOSA_LOG_LEVEL") or "INFO").upper()
-    if level not in _LEVELS:
+    if level not in LEVELS:
         raise InvalidConfig(
-            f"FURIOSA_LOG_LEVEL: expected one of {', '.join(_LEVELS)}, found {level!r}"
+            f"FURIOSA_LOG_LEVEL: expected one of {', '.join(LEVELS)}, found {level!r}"
         )
     log = logging.getLogger("furiosa")
     before = log.level
-    log.setLevel(level)
+    log.setLevel(LEVELS[level])
     try:
         yield level
     finally:

@@ -181,7 +181,7 @@ class UtilizationView:
     io_fraction: float  # of the time in use
     pid: int
     command_line: str
-    observed_at: float  # seconds since the epoch
+    observed_at_ns: int  # since the epoch
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,8 +83,12 @@ def _file(text: str) -> DeviceFile:
 
 
 def _stamp(seconds: float) -> Timestamp:
+    return _stamp_of(round(seconds * 1e6) * 1000)  # a float holds microseconds, not more
+
+
+def _stamp_of(nanoseconds: int) -> Timestamp:
     stamp = Timestamp()
-    stamp.FromNanoseconds(round(seconds * 1e6) * 1000)  # a float holds microseconds, not more
+    stamp.FromNanoseconds(nanoseconds)
     return stamp
 
 
@@ -298,7 +302,7 @@ def utilization_to_wire(use: UtilizationView) -> types_pb2.Utilization:
         io_fraction=use.io_fraction,
         pid=use.pid,
         command_line=use.command_line,
-        observed_at=_stamp(use.observed_at),
+        observed_at=_stamp_of(use.observed_at_ns),
     )
 
 
@@ -311,7 +315,7 @@ def utilization_from_wire(message: types_pb2.Utilization) -> UtilizationView:
         io_fraction=message.io_fraction,
         pid=message.pid,
         command_line=message.command_line,
-        observed_at=_seconds(message.observed_at),
+        observed_at_ns=message.observed_at.ToNanoseconds(),
     )
 
 

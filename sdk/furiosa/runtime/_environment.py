@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
+from furiosa.common.log_levels import LEVELS
 from furiosa.runtime._core.selection import device_text
 
 LOG_LEVEL: Final = "FURIOSA_LOG_LEVEL"
@@ -14,17 +15,6 @@ TEST_IS_RUNNING: Final = "FURIOSA_TEST_IS_RUNNING"
 PROFILER_OUTPUT: Final = "FURIOSA_PROFILER_OUTPUT_PATH"
 OLD_PROFILER_OUTPUT: Final = "NUX_PROFILER_PATH"
 LEGACY_DEVICE: Final = "npu0pe0-1"
-
-# those of the reference, and those that furiosa-compile also takes
-LEVELS: Final[Mapping[str, int]] = {
-    "OFF": logging.CRITICAL + 1,
-    "ERROR": logging.ERROR,
-    "WARN": logging.WARNING,
-    "INFO": logging.INFO,
-    "CRITICAL": logging.CRITICAL,
-    "WARNING": logging.WARNING,
-    "DEBUG": logging.DEBUG,
-}
 
 
 def log_level(environ: Mapping[str, str]) -> tuple[int | None, str | None]:

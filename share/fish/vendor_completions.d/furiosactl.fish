@@ -50,7 +50,7 @@ function _shtab_furiosactl_using
   test "$_shtab_furiosactl_cmdpath" = "$argv"
 end
 
-set -g _shtab_furiosactl_commands version info list ps monitor leases revoke cordon uncordon drain undrain config 'config check' emulate 'emulate dead' 'emulate hot' 'emulate hung' 'emulate dma-error' 'emulate slow-dma' 'emulate clear' 'emulate list'
+set -g _shtab_furiosactl_commands version info list ps top monitor leases revoke cordon uncordon drain undrain config 'config check' emulate 'emulate dead' 'emulate hot' 'emulate hung' 'emulate dma-error' 'emulate slow-dma' 'emulate clear' 'emulate list'
 set -g _shtab_furiosactl_opts_with_value --broker --celsius --count --delay --every --for --format --grace --interval --reason
 
 complete -c furiosactl -e
@@ -69,11 +69,21 @@ complete -c furiosactl -n '_shtab_furiosactl_using info' -l format -xka "json ya
 complete -c furiosactl -n '_shtab_furiosactl_using; and test $_shtab_furiosactl_npos -eq 0' -a list -d 'Display NPU device list'
 complete -c furiosactl -n '_shtab_furiosactl_using list' -s h -l help -d 'show this help message and exit'
 complete -c furiosactl -n '_shtab_furiosactl_using list' -l broker -x -d 'where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)'
+complete -c furiosactl -n '_shtab_furiosactl_using list' -s w -l watch -d 'show it again after each change'
 complete -c furiosactl -n '_shtab_furiosactl_using list' -l format -xka "json yaml" -d 'print for programs instead of a table'
 complete -c furiosactl -n '_shtab_furiosactl_using; and test $_shtab_furiosactl_npos -eq 0' -a ps -d 'Show processes that hold NPU devices'
 complete -c furiosactl -n '_shtab_furiosactl_using ps' -s h -l help -d 'show this help message and exit'
 complete -c furiosactl -n '_shtab_furiosactl_using ps' -l broker -x -d 'where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)'
+complete -c furiosactl -n '_shtab_furiosactl_using ps' -l wide -d 'also show lease, tenant, container and pod'
+complete -c furiosactl -n '_shtab_furiosactl_using ps' -s w -l watch -d 'show it again after each change'
 complete -c furiosactl -n '_shtab_furiosactl_using ps' -l format -xka "json yaml" -d 'print for programs instead of a table'
+complete -c furiosactl -n '_shtab_furiosactl_using; and test $_shtab_furiosactl_npos -eq 0' -a top -d 'Show the utilization of NPU devices (experimental)'
+complete -c furiosactl -n '_shtab_furiosactl_using top' -s h -l help -d 'show this help message and exit'
+complete -c furiosactl -n '_shtab_furiosactl_using top' -l broker -x -d 'where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)'
+complete -c furiosactl -n '_shtab_furiosactl_using top' -l interval -x -d 'milliseconds from one line to the next, 1 to 60000 (default: 1000)'
+complete -c furiosactl -n '_shtab_furiosactl_using top' -l count -x -d 'stop after so many intervals (default: Ctrl+C)'
+complete -c furiosactl -n '_shtab_furiosactl_using top' -l tui -d 'the same as `furiosactl monitor`'
+complete -c furiosactl -n '_shtab_furiosactl_using top' -l format -xka "json yaml" -d 'print for programs instead of a table'
 complete -c furiosactl -n '_shtab_furiosactl_using; and test $_shtab_furiosactl_npos -eq 0' -a monitor -d 'Show cards, leases and waiters live'
 complete -c furiosactl -n '_shtab_furiosactl_using monitor' -s h -l help -d 'show this help message and exit'
 complete -c furiosactl -n '_shtab_furiosactl_using monitor' -l broker -x -d 'where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)'
@@ -82,7 +92,7 @@ complete -c furiosactl -n '_shtab_furiosactl_using; and test $_shtab_furiosactl_
 complete -c furiosactl -n '_shtab_furiosactl_using leases' -s h -l help -d 'show this help message and exit'
 complete -c furiosactl -n '_shtab_furiosactl_using leases' -l broker -x -d 'where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)'
 complete -c furiosactl -n '_shtab_furiosactl_using leases' -l waiting -d 'show the requests that wait instead'
-complete -c furiosactl -n '_shtab_furiosactl_using leases' -l watch -d 'show them again after each change'
+complete -c furiosactl -n '_shtab_furiosactl_using leases' -s w -l watch -d 'show it again after each change'
 complete -c furiosactl -n '_shtab_furiosactl_using leases' -l format -xka "json yaml" -d 'print for programs instead of a table'
 complete -c furiosactl -n '_shtab_furiosactl_using; and test $_shtab_furiosactl_npos -eq 0' -a revoke -d 'Take a lease away'
 complete -c furiosactl -n '_shtab_furiosactl_using revoke' -s h -l help -d 'show this help message and exit'

@@ -19,9 +19,10 @@ sys.exit(main(["monitor", "--broker", "unix:/nowhere/b.sock"]))
 """
 
 
-def test_it_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("argv", [["monitor"], ["top", "--tui"]])
+def test_it_is_for_terminals(capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
     broker = ShownBroker()
-    assert main(["monitor"], connect=broker.connect) is ExitCode.USAGE
+    assert main(argv, connect=broker.connect) is ExitCode.USAGE
     assert capsys.readouterr() == (
         "",
         "furiosactl: monitor needs a terminal for its input and all of its output\n",
@@ -71,3 +72,11 @@ def test_other_commands_do_not_load_textual() -> None:
     code = "import sys; from furiosa.cli.furiosactl import main; main(['version']); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"textual", "rich", "asyncio"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("option", ["--count=3", "--format=json"])
+def test_a_stream_and_a_view_are_not_asked_for_at_once(
+    capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    assert main(["top", "--tui", option], connect=ShownBroker().connect) is ExitCode.USAGE
+    assert "--tui goes with neither --count nor --format" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from furiosa.cli.monitor.grid import Cell, Column, Grid, Line, Meter, Spark, Text
 from furiosa.cli.monitor.text import width_of
-from furiosa.cli.render import Align
+from furiosa.cli.render.table import Align
 
 COLUMNS = (
     Column("ID"),

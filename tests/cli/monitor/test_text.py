@@ -2,8 +2,8 @@
 
 import pytest
 
-from furiosa.cli.monitor.text import fit, meter, printable, sparkline, width_of
-from furiosa.cli.render import Align
+from furiosa.cli.monitor.text import fit, meter, sparkline, width_of
+from furiosa.cli.render.table import Align
 
 
 @pytest.mark.parametrize(
@@ -27,10 +27,6 @@ def test_text_is_cut_and_padded_to_its_columns(text: str, width: int, fitted: st
 
 def test_numbers_stand_at_the_right() -> None:
     assert fit("7%", 4, Align.RIGHT) == "  7%"
-
-
-def test_escape_codes_do_not_reach_the_terminal() -> None:
-    assert printable("a\x1b[2Jb\nc") == "a\\x1b[2Jb\\nc"
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ from typing import Final
 from furiosa.cli.args import Commands, add_command, add_format, device_file, duration, npu
 from furiosa.cli.broker import Broker
 from furiosa.cli.commands.action import acting
-from furiosa.cli.commands.report import Report, reporting
-from furiosa.cli.render import Align, Column, Table, moment, span
+from furiosa.cli.commands.report import reporting
+from furiosa.cli.render.table import Align, Column, Table
+from furiosa.cli.render.times import moment, span
+from furiosa.cli.tables.report import Report
 from furiosa.common.faults import Dead, DmaError, Fault, FaultView, Hot, Hung, SlowDma
 from furiosa.common.names import ALL, DeviceFile
 

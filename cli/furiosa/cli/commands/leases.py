@@ -2,20 +2,20 @@
 
 import argparse
 import time
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
-from furiosa.cli.args import Commands, Format, add_command, add_format
-from furiosa.cli.broker import Connect
-from furiosa.cli.commands.report import Report, announce, show
-from furiosa.cli.exitcodes import ExitCode
-from furiosa.cli.render import Align, Column, Table, moment, span
-from furiosa.cli.terminal import Terminal
+from furiosa.cli.args import Commands, add_command, add_format, add_watch
+from furiosa.cli.broker import Broker
+from furiosa.cli.commands.report import reporting
+from furiosa.cli.render.table import Align, Column, Table
+from furiosa.cli.render.times import moment, span
+from furiosa.cli.render.values import container
+from furiosa.cli.tables.report import Report
 from furiosa.common.views import Container, LeaseOverview, LeaseView, OwnerView, WaiterView
 
 _NONE: Final = "-"
-_DIGITS: Final = 12  # of a container's id: what its own tools show
 
 _LEASES: Final = (
     Column("LEASE"),
@@ -46,41 +46,19 @@ def add_parser(commands: "Commands[argparse.ArgumentParser]", name: str, text: s
     parser.add_argument(
         "--waiting", action="store_true", help="show the requests that wait instead"
     )
-    parser.add_argument("--watch", action="store_true", help="show them again after each change")
+    add_watch(parser)
     add_format(parser)
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=reporting(_report, _watch))
 
 
-def _run(args: argparse.Namespace, terminal: Terminal, connect: Connect) -> ExitCode:
-    form = Format(args.format)
-    with closing(connect(args.broker)) as broker:
-        if args.watch:
-            announce(broker.origin, form, terminal)
-            with broker.watch_leases() as states:
-                _follow(states, form, terminal, waiting=args.waiting)
-            return ExitCode.OK
-        overview, origin = broker.overview(), broker.origin
-    announce(origin, form, terminal)
-    show(report(overview, waiting=args.waiting, now=time.time()), form, terminal)
-    return ExitCode.OK
+def _report(args: argparse.Namespace, broker: Broker) -> Report:
+    return report(broker.overview(), waiting=args.waiting, now=time.time())
 
 
-def _follow(
-    states: Iterable[LeaseOverview], form: Format, terminal: Terminal, *, waiting: bool
-) -> None:
-    """One report after another, each for a state that differs from the one before in what is shown."""
-    last: object = None
-    for overview in states:
-        shown = overview.waiters if waiting else overview.leases
-        if shown == last:
-            continue
-        if form is Format.YAML:
-            terminal.out.write("---\n")
-        elif form is Format.TABLE and last is not None:
-            terminal.out.write("\n")
-        show(report(overview, waiting=waiting, now=time.time()), form, terminal)
-        terminal.out.flush()
-        last = shown
+@contextmanager
+def _watch(args: argparse.Namespace, broker: Broker) -> Iterator[Iterator[Report]]:
+    with broker.watch_leases() as states:
+        yield (report(state, waiting=args.waiting, now=time.time()) for state in states)
 
 
 def report(overview: LeaseOverview, *, waiting: bool, now: float) -> Report:
@@ -139,8 +117,8 @@ def _command(owner: OwnerView) -> str:
     """Who it is: the command line, and where it runs if that is elsewhere."""
     where = owner.remote
     if owner.container is not None:
-        pod, container = owner.container.pod_uid, owner.container
-        where = f"pod {pod}" if pod else f"{container.runtime} {container.id[:_DIGITS]}"
+        pod = owner.container.pod_uid
+        where = f"pod {pod}" if pod else container(owner.container.runtime, owner.container.id)
     command = owner.command_line or _NONE
     return f"{command} ({where})" if where else command
 

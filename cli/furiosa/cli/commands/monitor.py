@@ -49,7 +49,9 @@ def run(args: argparse.Namespace, terminal: Terminal, connect: Connect) -> ExitC
         return ExitCode.FAILURE
     address = args.broker or os.environ.get("FURIOSA_BROKER") or ""
     is_here = not address or address.startswith("unix:")
-    source = Source(connect(args.broker), args.interval)
+    broker = connect(args.broker)
+    broker.overview()  # where only the cards are, and no broker, this says so
+    source = Source(broker, max(_SHORTEST_MS, args.interval))
     app = Monitor(source, address or "this machine", user_name if is_here else str)
     try:
         code = app.run()

@@ -1,66 +1,36 @@
-"""`furiosactl ps`: processes that hold a device file now. Source: furiosactl reference 6 and 8."""
+"""`furiosactl ps`: its command line. What it shows: `furiosa.cli.tables.ps`."""
 
 import argparse
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-from furiosa.cli.args import Commands, add_command, add_format
+from furiosa.cli.args import Commands, add_command, add_format, add_watch
 from furiosa.cli.broker import Broker
-from furiosa.cli.commands.report import Report, reporting
-from furiosa.cli.render import Column, Table, or_missing
-from furiosa.common.views import ProcessView
-
-_COLUMNS: Final = (Column("NPU"), Column("PID"), Column("CMD"))
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessRow:
-    npu: str  # the device file, not the card
-    pid: int  # 0: a client on another machine
-    cmd: str
-    remote: str  # its address
-    is_foreign: bool  # it holds the file without a lease
-
-    @property
-    def cells(self) -> tuple[str, str, str]:
-        if self.remote:
-            return self.npu, "-", f"{self.cmd} ({self.remote})"
-        return self.npu, str(self.pid), self.cmd
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The published keys, and behind them what is special."""
-        published: dict[str, Any] = {"npu": self.npu, "pid": self.pid, "cmd": self.cmd}
-        remote = {"remote": self.remote} if self.remote else {}
-        foreign = {"foreign": "true"} if self.is_foreign else {}
-        return published | remote | foreign
+from furiosa.cli.commands.report import reporting
+from furiosa.cli.tables.ps import report
+from furiosa.cli.tables.report import Report
+from furiosa.common.views import LeaseView
 
 
 def add_parser(commands: "Commands[argparse.ArgumentParser]", name: str, text: str) -> None:
     parser = add_command(commands, name, text)
+    parser.add_argument(
+        "--wide", action="store_true", help="also show lease, tenant, container and pod"
+    )
+    add_watch(parser)
     add_format(parser)
-    parser.set_defaults(run=reporting(_report))
+    parser.set_defaults(run=reporting(_report, _watch))
 
 
 def _report(args: argparse.Namespace, broker: Broker) -> Report:
-    return report(broker.processes())
+    return report(broker.processes(), _leases(args, broker))
 
 
-def report(processes: tuple[ProcessView, ...]) -> Report:
-    """By device file name as text, then by process."""
-    rows = sorted(map(row, processes), key=lambda row: (row.npu, row.pid, row.remote))
-    return Report(
-        Table(_COLUMNS, tuple(row.cells for row in rows)),
-        tuple(row.document for row in rows),
-        tuple(f"pid {row.pid} holds {row.npu} without a lease" for row in rows if row.is_foreign),
-    )
+@contextmanager
+def _watch(args: argparse.Namespace, broker: Broker) -> Iterator[Iterator[Report]]:
+    with broker.watch_processes() as snapshots:
+        yield (report(snapshot.items, _leases(args, broker)) for snapshot in snapshots)
 
 
-def row(process: ProcessView) -> ProcessRow:
-    return ProcessRow(
-        npu=str(process.device_file),
-        pid=process.pid,
-        cmd=or_missing(process.command_line),
-        remote=process.remote,
-        is_foreign=not process.lease_id,
-    )
+def _leases(args: argparse.Namespace, broker: Broker) -> Mapping[str, LeaseView] | None:
+    return {lease.id: lease for lease in broker.overview().leases} if args.wide else None

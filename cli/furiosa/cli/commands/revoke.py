@@ -6,7 +6,7 @@ import time
 from furiosa.cli.args import Commands, add_command, add_grace, add_reason
 from furiosa.cli.broker import Broker
 from furiosa.cli.commands.action import acting
-from furiosa.cli.render import span
+from furiosa.cli.render.times import span
 
 
 def add_parser(commands: "Commands[argparse.ArgumentParser]", name: str, text: str) -> None:

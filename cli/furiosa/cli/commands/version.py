@@ -1,12 +1,16 @@
 """`furiosactl version`. No exact line is published; ours is the program's name and version."""
 
-import argparse
+from typing import TYPE_CHECKING
 
 from furiosa.cli.args import Commands, add_command
-from furiosa.cli.broker import Connect
 from furiosa.cli.exitcodes import ExitCode
-from furiosa.cli.terminal import Terminal
 from furiosa.common.build import VERSION
+
+if TYPE_CHECKING:
+    import argparse
+
+    from furiosa.cli.broker import Connect
+    from furiosa.cli.terminal import Terminal
 
 
 def add_parser(commands: "Commands[argparse.ArgumentParser]", name: str, text: str) -> None:
@@ -14,6 +18,6 @@ def add_parser(commands: "Commands[argparse.ArgumentParser]", name: str, text: s
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace, terminal: Terminal, connect: Connect) -> ExitCode:
+def run(args: "argparse.Namespace", terminal: "Terminal", connect: "Connect") -> ExitCode:
     terminal.out.write(f"furiosactl {VERSION.version}\n")
     return ExitCode.OK

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from furiosa.cli.broker import Broker
 from furiosa.cli.monitor.rows import command, holders
 from furiosa.cli.monitor.sample import Sample
-from furiosa.cli.monitor.text import printable
-from furiosa.cli.render import span
+from furiosa.cli.render.table import printable
+from furiosa.cli.render.times import span
 from furiosa.common.views import DeviceView, LeaseView
 
 

@@ -23,8 +23,8 @@ from furiosa.cli.monitor.panes import Bar, PaneView
 from furiosa.cli.monitor.rows import NameOf, cards, leases, waiters
 from furiosa.cli.monitor.sample import Sample
 from furiosa.cli.monitor.source import Lost, Source
-from furiosa.cli.monitor.text import printable
 from furiosa.cli.monitor.view import COLUMNS, Order, Pane, plan
+from furiosa.cli.render.table import printable
 from furiosa.common.errors import FuriosaError
 from furiosa.common.views import DeviceView, LeaseView, Origin
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from furiosa.cli.monitor.text import fit, meter, printable, sparkline, width_of
-from furiosa.cli.render import Align
+from furiosa.cli.monitor.text import fit, meter, sparkline, width_of
+from furiosa.cli.render.table import Align, printable
 
 _GAP: Final = 1
 
@@ -30,7 +30,7 @@ class Column:
     """
 
     title: str
-    align: Align = Align.LEFT
+    align: str = Align.LEFT
     share: int = 0
     rank: int = 0
     limit: int = 40  # columns of the terminal at most, when it is not flexible
@@ -131,7 +131,7 @@ def _least(columns: Sequence[Column], wanted: Sequence[int], shown: set[int]) ->
     return sum(widths) + _GAP * (len(shown) - 1)
 
 
-def _drawn(cell: Cell, width: int, align: Align) -> str:
+def _drawn(cell: Cell, width: int, align: str) -> str:
     match cell:
         case Text():
             return fit(printable(cell.text), width, align)

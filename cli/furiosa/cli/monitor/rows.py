@@ -7,7 +7,9 @@ from typing import Final
 from furiosa.cli.monitor.grid import Cell, Column, Meter, Spark, Text, Tone
 from furiosa.cli.monitor.history import History
 from furiosa.cli.monitor.sample import Sample
-from furiosa.cli.render import Align, celsius, span, watts
+from furiosa.cli.render.table import Align
+from furiosa.cli.render.times import span
+from furiosa.cli.render.values import celsius, container, watts
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import (
     Availability,
@@ -24,7 +26,6 @@ from furiosa.common.views import (
 
 _NONE: Final = "-"
 _LAST: Final = float("inf")  # sorts what is not known behind what is
-_DIGITS: Final = 12  # of a container's id: what its own tools show
 _WARM: Final = 70.0  # degrees from which a temperature is worth a look, and a second one
 _HOT: Final = 85.0
 _COOL: Final = 20.0  # the lowest tick of a temperature's history; the highest is 100 degrees
@@ -300,11 +301,11 @@ def _whole_owner(owner: OwnerView, user: str) -> str:
 
 def _where(owner: OwnerView, *, whole: bool = False) -> str:
     """Pod or container of a process, address of a remote client; nothing for a process of the host."""
-    if (container := owner.container) is None:
+    if (held := owner.container) is None:
         return owner.remote
-    if container.pod_uid:
-        return f"pod {container.pod_uid}"
-    return f"{container.runtime} {container.id if whole else container.id[:_DIGITS]}"
+    if held.pod_uid:
+        return f"pod {held.pod_uid}"
+    return f"{held.runtime} {held.id}" if whole else container(held.runtime, held.id)
 
 
 def _user(owner: OwnerView, name_of: NameOf) -> str:

@@ -6,25 +6,18 @@ from typing import Final
 
 from rich.cells import cell_len, set_cell_size
 
-from furiosa.cli.render import Align
+from furiosa.cli.render.table import Align
 
 _TICKS: Final = "▁▂▃▄▅▆▇█"
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
 _MORE: Final = "…"
 
 
-def printable(text: str) -> str:
-    """One line in which whatever would move the cursor is an escape."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
 def width_of(text: str) -> int:
     return cell_len(text)
 
 
-def fit(text: str, width: int, align: Align = Align.LEFT) -> str:
+def fit(text: str, width: int, align: str = Align.LEFT) -> str:
     """Exactly `width` columns; what was cut shows as `…`. A wide letter is never cut in two."""
     if width <= 0:
         return ""

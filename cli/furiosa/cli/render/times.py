@@ -16,6 +16,13 @@ def span(seconds: float) -> str:
     return f"{left}s"
 
 
+def nanoseconds(epoch: int) -> str:
+    """RFC 3339 in UTC, without zeros at its end: 2026-01-02T03:04:05.6789Z."""
+    seconds, rest = divmod(epoch, 10**9)
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{whole}.{rest:09}".rstrip("0").rstrip(".") + "Z"
+
+
 def moment(epoch: float | None) -> str | None:
     """RFC 3339 in UTC, whole seconds: 2026-01-02T03:04:05Z."""
     return None if epoch is None else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(epoch))

@@ -1,12 +1,21 @@
 """Values as the published tables write them. Source: furiosactl reference 4 (formats)."""
 
-from typing import Final
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 MISSING: Final = "N/A"
 
 
 def or_missing(text: str) -> str:
     return text or MISSING
+
+
+def container(runtime: str, id: str) -> str:
+    """The runtime, and so much of the id as its own tools show."""
+    return f"{runtime} {id[:12]}"
 
 
 def celsius(millicelsius: int | None) -> str:

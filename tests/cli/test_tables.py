@@ -1,8 +1,10 @@
 """The published tables and samples, byte for byte. Source: seed R12-R20, furiosactl reference 3-8."""
 
 from furiosa.broker.devices import read_sensors
-from furiosa.cli.commands import info, list_, ps
-from furiosa.cli.render import draw, json_text, yaml_text
+from furiosa.cli.render.json_ import json_text
+from furiosa.cli.render.table import draw
+from furiosa.cli.render.yaml_ import yaml_text
+from furiosa.cli.tables import info, list_, ps
 from furiosa.common.names import DeviceFile
 from furiosa.common.views import Availability, CoreState, CoreView, Origin, ProcessView
 from furiosa.sysfs import discover
@@ -39,19 +41,19 @@ PS = """\
 """
 
 
-def test_published_info_table() -> None:
+def test_r8_r9_r12_r14_r15_published_info_table() -> None:
     assert draw(info.report((a_device(),), full=False).table) == INFO
 
 
-def test_published_full_info_table() -> None:
+def test_r11_r13_r14_published_full_info_table() -> None:
     assert draw(info.report((a_device(),), full=True).table) == INFO_FULL
 
 
-def test_published_list_table() -> None:
+def test_r16_r17_r18_published_list_table() -> None:
     assert draw(list_.report((a_device(),)).table) == LIST
 
 
-def test_published_ps_table() -> None:
+def test_r19_r20_published_ps_table() -> None:
     assert draw(ps.report((a_process(),)).table) == PS
 
 
@@ -126,11 +128,11 @@ def test_list_shows_each_state_of_a_core_and_the_file_it_is_held_through() -> No
     )
 
 
-def test_device_files_are_whole_card_first_then_narrower_then_lower() -> None:
+def test_r18_device_files_are_whole_card_first_then_narrower_then_lower() -> None:
     files = tuple(map(DeviceFile.parse, ("npu1pe0-1", "npu1pe1", "npu1", "npu1pe0")))
-    assert list_.row(a_device(device_files=files)).devfiles == (
+    assert list_.ListRow(a_device(device_files=files)).devfiles == [
         "npu1", "npu1pe0", "npu1pe1", "npu1pe0-1",
-    )  # fmt: skip
+    ]  # fmt: skip
 
 
 def test_ps_is_by_device_file_as_text() -> None:
