@@ -17,6 +17,15 @@ sys.modules["textual"] = None
 from furiosa.cli.furiosactl import main
 sys.exit(main(["monitor", "--broker", "unix:/nowhere/b.sock"]))
 """
+ONLY_CARDS = """
+import sys
+from furiosa.cli.furiosactl import main
+from furiosa.common.errors import BrokerUnavailable
+class Cards:
+    def overview(self):
+        raise BrokerUnavailable("unix:/b.sock", "none runs on this machine")
+sys.exit(main(["monitor"], connect=lambda address: Cards()))
+"""
 
 
 @pytest.mark.parametrize("argv", [["monitor"], ["top", "--tui"]])
@@ -66,6 +75,12 @@ def test_without_a_broker_it_says_so_and_draws_nothing() -> None:
     assert code == ExitCode.FAILURE
     assert said.startswith("furiosactl: no broker at unix:/nowhere/b.sock")
     assert "\x1b" not in said
+
+
+def test_where_only_the_cards_can_be_read_it_says_that_a_broker_is_missing() -> None:
+    code, said = on_a_terminal(ONLY_CARDS)
+    assert code == ExitCode.FAILURE
+    assert said == "furiosactl: no broker at unix:/b.sock: none runs on this machine\r\n"
 
 
 def test_other_commands_do_not_load_textual() -> None:
