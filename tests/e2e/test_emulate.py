@@ -15,7 +15,7 @@ from furiosa.common.errors import WorkerDied
 from furiosa.common.faults import Hung
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
-from furiosa.common.views import Availability
+from furiosa.common.views import Availability, CoreState
 from furiosa.runtime import FuriosaRuntimeError, sync
 from support import digits
 from support.clients import Steered
@@ -93,6 +93,10 @@ def test_a_dead_card_is_taken_from_its_owner_and_is_back_when_cleared(daemon: Da
         said = owner.ask(f"notice({lease!r})")
         assert said[0] == ["LeaseRecalledNotice", cause]
         assert unavailable(daemon, 0) == "the card does not answer (alive is 0)"
+        with Connection.open(client="test") as connection, connection.watch_devices() as states:
+            for state in states:  # its worker is still being stopped
+                if {core.state for core in state.items[0].cores} == {CoreState.UNAVAILABLE}:
+                    break
         assert "npu0 | 0 (unavailable), 1 (unavailable)" in daemon.furiosactl("list").stdout
         owner.order("acquire('npu:0:0', 60)")
         assert emulate(daemon, "clear", "npu0") == "1 fault cleared\n"
