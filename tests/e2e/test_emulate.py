@@ -15,7 +15,7 @@ from furiosa.common.errors import WorkerDied
 from furiosa.common.faults import Hung
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
-from furiosa.common.views import Availability
+from furiosa.common.views import Availability, CoreState
 from furiosa.runtime import FuriosaRuntimeError, sync
 from support import digits
 from support.clients import Steered
