@@ -21,9 +21,9 @@ Basic Commands:
   list       Display NPU device list
   ps         Show processes that hold NPU devices
   top        Show the utilization of NPU devices (experimental)
+  monitor    Show cards, leases and waiters live
 
 Broker Commands:
-  monitor    Show cards, leases and waiters live
   leases     Show leases, and who waits for one
   revoke     Take a lease away
   cordon     Grant nothing of an NPU any more

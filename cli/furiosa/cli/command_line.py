@@ -24,9 +24,9 @@ _GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {  # in the order 
         "list": ("list_", "Display NPU device list"),
         "ps": ("ps", "Show processes that hold NPU devices"),
         "top": ("top", "Show the utilization of NPU devices (experimental)"),
+        "monitor": ("monitor", "Show cards, leases and waiters live"),
     },
     "Broker Commands": {
-        "monitor": ("monitor", "Show cards, leases and waiters live"),
         "leases": ("leases", "Show leases, and who waits for one"),
         "revoke": ("revoke", "Take a lease away"),
         "cordon": ("cordon", "Grant nothing of an NPU any more"),
