@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from furiosa.cli import quick
 from furiosa.cli.furiosactl import main
-from furiosa.cli.quick import handoff, messages, protobuf
+from furiosa.cli.quick import address, handoff, messages, protobuf
+from furiosa.client import embedded
 from furiosa.common import wire
 from furiosa.common.views import (
     Architecture,
@@ -96,23 +97,33 @@ def test_everything_else_is_left_alone(argv: list[str], broker: FakeBroker, caps
 
 
 @pytest.mark.parametrize(
-    "address",
+    "text",
     ["10.0.0.1:5001", "relative", "unix:", "unix:////x", "unix:/nowhere", "unix:///nowhere"],
 )
-def test_another_address_is_left_alone(address: str, capsys: Output) -> None:
-    assert quick.run(["list"], {"FURIOSA_BROKER": address}) is None
+def test_another_address_is_left_alone(text: str, capsys: Output) -> None:
+    assert quick.run(["list"], {"FURIOSA_BROKER": text}) is None
     assert capsys.readouterr() == ("", "")
 
 
-def test_without_an_address_it_is_the_systems_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(handoff, "ask", lambda path, method: asked.append(path))
-    monkeypatch.setattr("furiosa.cli.quick.command._SYSTEM", __file__)
-    assert quick.run(["list"], {}) is None
-    assert asked == [__file__]
-    monkeypatch.setattr("furiosa.cli.quick.command._SYSTEM", "/no/such/broker.sock")
-    assert quick.run(["list"], {}) is None
-    assert asked == [__file__]
+def test_without_an_address_it_is_the_systems_broker_or_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(address, "SYSTEM", __file__)
+    assert address.path_of({}) == __file__
+    monkeypatch.setattr(address, "SYSTEM", "/no/such/broker.sock")
+    monkeypatch.setattr(address, "_REAL_CARDS", "/no/such/cards")
+    tmp_path.chmod(0o700)
+    environ = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    assert address.path_of(environ) is None  # there is no folder yet
+    home = embedded.home(environ)
+    assert address.path_of(environ) == home.address.path
+    assert address.path_of(environ | {"FURIOSA_BROKER": "unix:/x"}) == "/x"
+    monkeypatch.setattr(address, "_REAL_CARDS", __file__)
+    assert address.path_of(environ) is None
+    monkeypatch.setattr(address, "_REAL_CARDS", "/no/such/cards")
+    Path(home.folder).chmod(0o755)
+    assert address.path_of(environ) is None  # it could be somebody else's
+    assert address.path_of({"TMPDIR": str(tmp_path)}) is None
 
 
 def test_an_answer_that_is_a_failure_is_left_alone(

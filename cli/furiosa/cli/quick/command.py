@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from furiosa.cli.quick import handoff, messages
+from furiosa.cli.quick.address import path_of
 from furiosa.cli.render.table import draw
 from furiosa.cli.terminal import Terminal
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from furiosa.cli.tables.report import Report
 
-_SYSTEM: Final = "/run/furiosa/broker.sock"
 _METHODS: Final[Mapping[tuple[str, ...], str]] = {
     ("info",): "Devices/List",
     ("info", "--full"): "Devices/List",
@@ -27,7 +27,8 @@ _METHODS: Final[Mapping[tuple[str, ...], str]] = {
 def run(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> int | None:
     """The exit status; None: nothing was done, the whole command line is needed."""
     command = tuple(arguments)
-    method, path = _METHODS.get(command), _path(environ)
+    method = _METHODS.get(command)
+    path = None if method is None else path_of(environ)
     if method is None or path is None:
         return None
     answer = handoff.ask(path, method)
@@ -69,12 +70,3 @@ def _report(command: tuple[str, ...], response: bytes) -> Report:
     from furiosa.cli.tables import info
 
     return info.report(devices, full="--full" in command)  # type: ignore[arg-type]
-
-
-def _path(environ: Mapping[str, str]) -> str | None:
-    """Of the broker on this machine that is meant. Source: docs/furiosactl.md, "Which broker"."""
-    text = environ.get("FURIOSA_BROKER", "")
-    if not text:
-        return _SYSTEM if os.path.exists(_SYSTEM) else None
-    path = text.removeprefix("unix:").removeprefix("//")
-    return path if path.startswith("/") and not path.startswith("//") else None
