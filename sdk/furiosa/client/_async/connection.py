@@ -15,6 +15,7 @@ from furiosa.client._core import (
     device_requests,
     lease_requests,
     program_requests,
+    reservation_requests,
 )
 from furiosa.client._core.request import Request
 from furiosa.client.address import Address
@@ -23,6 +24,7 @@ from furiosa.common import wire
 from furiosa.common.channel import close_all
 from furiosa.common.faults import Fault, FaultView
 from furiosa.common.names import DeviceFile
+from furiosa.common.reservations import GrantsView, ReservationView
 from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import (
     CardPart,
@@ -276,6 +278,32 @@ class Connection:
     async def faults(self) -> tuple[FaultView, ...]:
         """Those that stand, by device file and kind."""
         return await self._ask(admin_requests.faults())
+
+    async def reserve(
+        self, files: Sequence[DeviceFile], *, manager: str, name: str = "", label: str = ""
+    ) -> ReservationView:
+        """Set all of `files` aside for a container that will have the reservation's grant file mounted.
+
+        With a `name` it is one thing: to reserve it again gives it again. `label` is for people. For
+        administrators, and in containers with the grant file "manager"; docs/reservations.md.
+        Raises: DeviceBusy, DeviceUnavailable, UnknownDevice, NotAllowed, NotRecorded, BadArgument.
+        """
+        return await self._ask(reservation_requests.reserve(files, manager, name, label))
+
+    async def cancel_reservation(self, reservation_id: str) -> None:
+        """Ends it; no effect when it has ended. For whom `reserve` is.
+
+        Raises: DeviceBusy while a process lives that may lease its cores; NotAllowed, NotRecorded.
+        """
+        await self._ask(reservation_requests.cancel(reservation_id))
+
+    async def reservations(self) -> tuple[ReservationView, ...]:
+        """Oldest first. Whoever watches devices hears of changes."""
+        return await self._ask(reservation_requests.reservations())
+
+    async def grants(self) -> GrantsView:
+        """Where grant files and sockets are on the broker's machine."""
+        return await self._ask(reservation_requests.grants())
 
     async def wait(self, fds: Sequence[int], lease_id: str | None = None) -> None:
         """Returns when one of `fds` is readable, or there are notices to take: of `lease_id`, or of any

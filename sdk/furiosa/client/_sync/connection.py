@@ -13,6 +13,7 @@ from furiosa.client._core import (
     device_requests,
     lease_requests,
     program_requests,
+    reservation_requests,
 )
 from furiosa.client._core.request import Request
 from furiosa.client._sync.attach import attach, default_address
@@ -24,6 +25,7 @@ from furiosa.common import wire
 from furiosa.common.channel import close_all
 from furiosa.common.faults import Fault, FaultView
 from furiosa.common.names import DeviceFile
+from furiosa.common.reservations import GrantsView, ReservationView
 from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import (
     CardPart,
@@ -273,6 +275,32 @@ class Connection:
     def faults(self) -> tuple[FaultView, ...]:
         """Those that stand, by device file and kind."""
         return self._ask(admin_requests.faults())
+
+    def reserve(
+        self, files: Sequence[DeviceFile], *, manager: str, name: str = "", label: str = ""
+    ) -> ReservationView:
+        """Set all of `files` aside for a container that will have the reservation's grant file mounted.
+
+        With a `name` it is one thing: to reserve it again gives it again. `label` is for people. For
+        administrators, and in containers with the grant file "manager"; docs/reservations.md.
+        Raises: DeviceBusy, DeviceUnavailable, UnknownDevice, NotAllowed, NotRecorded, BadArgument.
+        """
+        return self._ask(reservation_requests.reserve(files, manager, name, label))
+
+    def cancel_reservation(self, reservation_id: str) -> None:
+        """Ends it; no effect when it has ended. For whom `reserve` is.
+
+        Raises: DeviceBusy while a process lives that may lease its cores; NotAllowed, NotRecorded.
+        """
+        self._ask(reservation_requests.cancel(reservation_id))
+
+    def reservations(self) -> tuple[ReservationView, ...]:
+        """Oldest first. Whoever watches devices hears of changes."""
+        return self._ask(reservation_requests.reservations())
+
+    def grants(self) -> GrantsView:
+        """Where grant files and sockets are on the broker's machine."""
+        return self._ask(reservation_requests.grants())
 
     def wait(self, fds: Sequence[int], lease_id: str | None = None) -> None:
         """Returns when one of `fds` is readable, or there are notices to take: of `lease_id`, or of any
