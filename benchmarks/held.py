@@ -18,7 +18,7 @@ from benchmarks.size import TARGET, specs
 from furiosa.broker.arbiter import Arbiter, Workers
 from furiosa.broker.changes import Changes
 from furiosa.broker.journal import Journal
-from furiosa.broker.lease import Card, Claim, LeaseTable
+from furiosa.broker.lease import Card, Claim, Pools
 from furiosa.broker.observers import Log
 from furiosa.broker.owners import identify
 from furiosa.broker.sessions import Session
@@ -98,7 +98,7 @@ async def _node(cards: int, held: int) -> AsyncIterator[_Node]:
 def _arbiter(cards: int, journal: Journal) -> Arbiter:
     """With `cards` cards of two cores, and workers that stop at once."""
     workers = Workers(lambda lease, stopped: stopped(), lambda lease: None)
-    table = LeaseTable(map(_card, range(cards)), lambda: secrets.token_hex(6))
+    table = Pools(map(_card, range(cards)), lambda: secrets.token_hex(6))
     return Arbiter(table, journal, workers, Log(), clock=time.monotonic, changes=Changes())
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from furiosa.broker.arbiter import Arbiter, Workers
 from furiosa.broker.changes import Changes
 from furiosa.broker.journal import Files, Journal, Sync
-from furiosa.broker.lease import Card, Claim, LeaseTable, Rules, Terms
+from furiosa.broker.lease import Card, Claim, Pools, Rules, Terms
 from furiosa.broker.lease.states import UNTIL_RELEASED
 from furiosa.broker.observers import Log
 from furiosa.common.clock import ManualClock
@@ -49,7 +49,7 @@ class Bench:
         self.stops_at_once = stops_at_once
         self.clock = ManualClock(100.0)
         self.changes = Changes()
-        table = LeaseTable(
+        table = Pools(
             map(two_core_card, range(cards)),
             lambda: f"l{next(numbers)}",
             Rules(recall_grace=5.0) if rules is None else rules,

@@ -12,7 +12,7 @@ import logging
 import math
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -23,7 +23,7 @@ from furiosa.broker.changes import Changes
 from furiosa.broker.devices import Foreign
 from furiosa.broker.grants import Grant, Grants
 from furiosa.broker.journal import Journal, Record, now
-from furiosa.broker.lease import Card, Claim, Event, Lease, LeaseTable, Terms
+from furiosa.broker.lease import Card, Claim, Lease, Pools, PoolsEvent, Terms
 from furiosa.broker.lease.life import left_behind
 from furiosa.broker.lease.states import (
     NOBODY,
@@ -49,6 +49,7 @@ from furiosa.broker.lease.states import (
     Released,
     Renewed,
     Requested,
+    SetAside,
     StopWorkers,
 )
 from furiosa.broker.lease_book import LeaseBook
@@ -67,6 +68,7 @@ from furiosa.common.errors import (
     NotLeaseOwner,
     NotRecorded,
 )
+from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
 from furiosa.common.views import (
     LeaseEndedNotice,
@@ -113,7 +115,7 @@ class Arbiter:
 
     def __init__(
         self,
-        table: LeaseTable,
+        table: Pools,
         journal: Journal,
         workers: Workers,
         observer: Observer,
@@ -128,7 +130,7 @@ class Arbiter:
         self._clock = clock
         self._changes = changes
         self._syncing = Syncing(journal, observer.journal_synced)
-        self._inbox: deque[Event] = deque()
+        self._inbox: deque[PoolsEvent] = deque()
         self._handling = False
         self._numbers = itertools.count(1)
         self._requests: dict[int, _Request] = {}
@@ -281,6 +283,16 @@ class Arbiter:
         self._post(ForeignHeld(frozenset(held)))
         self._changes.bump()
 
+    def set_aside(
+        self, reasons: Mapping[DeviceFile, str], pools: Mapping[str, tuple[DeviceFile, ...]]
+    ) -> None:
+        """Files that are not for everybody, and why, for people; and whose pools they are in, as far as
+        they are in one. Nobody outside of it has a lease on what comes into a pool.
+        """
+        self._refusals.aside = reasons
+        self._post(SetAside(frozenset(reasons), pools))
+        self._changes.bump()
+
     def elapsed(self) -> None:
         """Time has passed; its alarm calls this when something is due."""
         self._post(Elapsed())
@@ -351,7 +363,7 @@ class Arbiter:
 
     # Events and effects
 
-    def _post(self, event: Event) -> None:
+    def _post(self, event: PoolsEvent) -> None:
         """Handle the event now, or after the one that is being handled."""
         self._inbox.append(event)
         if self._handling:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from furiosa.broker.grants import Grant, Grants
-from furiosa.broker.lease import Lease, LeaseTable
+from furiosa.broker.lease import Lease, Pools
 from furiosa.broker.lease.states import USABLE
 from furiosa.broker.lease_views import LeaseViews
 from furiosa.broker.sessions import Session
@@ -17,7 +17,7 @@ MAX_ENDED: Final = 1024  # causes of ended leases that are remembered for late c
 class LeaseBook:
     """Over the arbiter's table and grants. For the event loop's thread."""
 
-    def __init__(self, table: LeaseTable, grants: Grants, views: LeaseViews) -> None:
+    def __init__(self, table: Pools, grants: Grants, views: LeaseViews) -> None:
         self._table = table
         self._grants = grants
         self._views = views
@@ -45,6 +45,10 @@ class LeaseBook:
 
     def leases_on(self, npu: int) -> tuple[str, ...]:
         return tuple(lease.id for lease in self._table.leases_on(npu))
+
+    def pool_of(self, lease_id: str) -> str:
+        """The pool that the lease is of."""
+        return self._table.pool_of(lease_id)
 
     def has_card(self, npu: int) -> bool:
         return self._table.has_card(npu)

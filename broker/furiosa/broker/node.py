@@ -29,7 +29,7 @@ from furiosa.broker.health import CardHealth, Crashes, HealthPolicy
 from furiosa.broker.inventory import Inventory
 from furiosa.broker.journal import Journal, Record, Sync
 from furiosa.broker.lease import Card as LeaseCard
-from furiosa.broker.lease import LeaseTable, Policy, Rules
+from furiosa.broker.lease import Policy, Pools, Rules
 from furiosa.broker.log import event
 from furiosa.broker.metrics import Gauges, Metrics
 from furiosa.broker.monitor import Monitor, Told
@@ -125,7 +125,7 @@ class Node:
         self._observer = AtTurnsEnd(Everybody(self.audit, self.metrics))
         rules = Rules(Policy(settings.placement), settings.aging, settings.recall_grace)
         self.arbiter = Arbiter(
-            LeaseTable(self._lease_cards, lambda: secrets.token_hex(6), rules),
+            Pools(self._lease_cards, lambda: secrets.token_hex(6), rules),
             self.journal,
             Workers(self._stop_workers, self.pool.detach_queues),
             self._observer,

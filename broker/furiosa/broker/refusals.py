@@ -1,6 +1,6 @@
 """Why a request was refused, or waits: the table's word as an error, and as a sentence for people."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from furiosa.broker.devices import Foreign, Holder
 from furiosa.broker.grants import Grants
@@ -27,15 +27,21 @@ from furiosa.common.errors import (
 )
 from furiosa.common.names import DeviceFile
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 MAX_COMMAND: Final = 256  # of a holder, in errors: gRPC's trailers have room for 8 KiB in all
 
 
 class Refusals:
-    """`foreign` is to be kept up to date: who is in the way without a lease."""
+    """`foreign` and `aside` are to be kept up to date: who is in the way without a lease, and why it is set
+    aside.
+    """
 
     def __init__(self, grants: Grants) -> None:
         self._grants = grants
         self.foreign: Foreign = {}
+        self.aside: Mapping[DeviceFile, str] = {}
 
     def error(self, refused: Refused, claim: Claim) -> FuriosaError:
         spec = str(refused.spec)
@@ -53,7 +59,7 @@ class Refusals:
             case Busy(None, file):
                 stranger = self._stranger(file)
                 if stranger is None:
-                    return DeviceBusy(spec, str(file))
+                    return DeviceBusy(spec, str(file), 0, self.aside.get(file, "")[:MAX_COMMAND])
                 command = stranger.command_line[:MAX_COMMAND]
                 return DeviceBusy(spec, str(file), stranger.pid, command)
             case Busy(lease, file):
@@ -75,6 +81,8 @@ class Refusals:
             case Busy(None, None):
                 return "kept for requests ahead"
             case Busy(None, file):
+                if file in self.aside:
+                    return f"{file} is {self.aside[file]}"
                 stranger = self._stranger(file)
                 who = "" if stranger is None else f" by pid {stranger.pid}"
                 return f"{file} is open behind the broker's back{who}"

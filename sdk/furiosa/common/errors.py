@@ -112,7 +112,9 @@ class UnknownProgram(FuriosaError):
 
 @dataclass(eq=False)
 class DeviceBusy(FuriosaError):
-    """`holder_*` describe one process in the way; empty or 0 when there is none to name."""
+    """`holder_*` describe one process in the way; empty or 0 when there is none to name. With no pid
+    `holder_command` says what `holder_device` is kept for.
+    """
 
     device: str
     holder_device: str = ""
@@ -125,6 +127,8 @@ class DeviceBusy(FuriosaError):
             text += (
                 f": {self.holder_device} is held by pid {self.holder_pid} ({self.holder_command})"
             )
+        elif self.holder_command:
+            text += f": {self.holder_device} is {self.holder_command}"
         return text
 
 

@@ -19,7 +19,10 @@ NOBODY: Final = 0  # the holder of a lease whose connection is gone
 
 
 class Claim(Struct, frozen=True):
-    """In whose name a request is made, and what that tenant may have. None: no limit."""
+    """In whose name a request is made, and what that tenant may have. None: no limit.
+
+    `pool`: the cores set aside that it is about; empty: those of everybody.
+    """
 
     tenant: str
     weight: float = 1.0
@@ -27,6 +30,7 @@ class Claim(Struct, frozen=True):
     max_cores: int | None = None
     max_waiting: int | None = None
     may_preempt: bool = False
+    pool: str = ""
 
 
 class Terms(Struct, frozen=True):
@@ -160,6 +164,16 @@ class ForeignHeld(Struct, frozen=True):
     files: frozenset[DeviceFile]
 
 
+class SetAside(Struct, frozen=True):
+    """`files` are not for everybody, those of `pools` for whom a pool is; replaces what was said before.
+
+    Nobody outside of it has a lease on what comes into a pool.
+    """
+
+    files: frozenset[DeviceFile]
+    pools: Mapping[str, tuple[DeviceFile, ...]]
+
+
 Event = (
     Requested
     | Cancelled
@@ -175,6 +189,7 @@ Event = (
     | Closed
     | ForeignHeld
 )
+PoolsEvent = Event | SetAside
 
 
 # What happens to one lease; some of the events above, and these, which the table finds out
