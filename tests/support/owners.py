@@ -21,6 +21,7 @@ class FakeOwner:
     start_time_ticks: int = 1
     command_line: str = "python app.py"
     pidfd: int = -1
+    is_alive: bool = True
 
     @property
     def key(self) -> int:

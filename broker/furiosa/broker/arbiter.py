@@ -278,6 +278,11 @@ class Arbiter:
         self._post(Closed(npu, role, reason, grace))
         self._changes.bump()
 
+    @property
+    def foreign(self) -> Foreign:
+        """The files that are open behind the broker's back, and who has them."""
+        return self._refusals.foreign
+
     def set_foreign(self, held: Foreign) -> None:
         self._refusals.foreign = held
         self._post(ForeignHeld(frozenset(held)))

@@ -3,11 +3,11 @@
 import asyncio
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from furiosa.broker.log import event
+from furiosa.broker.state_file import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,4 @@ class Cordons:
             self._on_change(npu, reason)
 
     def _write(self, reasons: Mapping[int, str]) -> None:
-        fresh = self._path.with_suffix(".new")
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump(reasons, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
+        replace_file(self._path, json.dumps(reasons).encode(), sync=True)

@@ -42,9 +42,12 @@ class Inventory:
         root: Path,
         cards: tuple[Card, ...],
         availability: AvailabilityOf,
+        aside: Callable[[], Iterable[DeviceFile]] = tuple,
     ) -> None:
+        """`aside()`: files that are kept for somebody, whether he has them or not."""
         self._root = root
         self._availability = availability
+        self._aside = aside
         self._seen = _Seen(cards)
 
     @property
@@ -86,7 +89,8 @@ class Inventory:
         sensors = seen.sensors
         if sensors is None:
             sensors = await asyncio.to_thread(_read, self._root, seen.cards)
-        return views(seen.cards, sensors, (*held, *seen.foreign), self._availability)
+        occupied = (*held, *seen.foreign, *self._aside())
+        return views(seen.cards, sensors, occupied, self._availability)
 
 
 def views(

@@ -36,6 +36,7 @@ from furiosa.broker.monitor import Monitor, Told
 from furiosa.broker.observers import AtTurnsEnd, Everybody
 from furiosa.broker.platform import Faults, Ticker, VirtualPlatform
 from furiosa.broker.recovery import Recovery
+from furiosa.broker.reservations import Access, GrantFiles, Keeper
 from furiosa.broker.rpc.admin_service import CORDON, AdminService
 from furiosa.broker.rpc.admission import Admission
 from furiosa.broker.rpc.device_service import DeviceService
@@ -44,6 +45,7 @@ from furiosa.broker.rpc.lease_service import LeaseService
 from furiosa.broker.rpc.network import Network
 from furiosa.broker.rpc.node_service import NodeService
 from furiosa.broker.rpc.program_service import ProgramService
+from furiosa.broker.rpc.reservation_service import ReservationService
 from furiosa.broker.sessions import Session, Sessions
 from furiosa.broker.settings import BrokerSettings
 from furiosa.broker.startup import naming, share
@@ -87,7 +89,10 @@ class Node:
                 on_change=lambda tenants: self._tenants_changed(),
                 on_refusal=lambda cause: self.audit.record("tenants.refused", cause=cause),
             )
-        self.tenancy = Tenancy(lambda: self.tenants_file.current)
+        self.tenancy = Tenancy(
+            lambda: self.tenants_file.current,
+            is_given=lambda session: self.access.is_given(session),
+        )
         with naming("the audit log cannot be used"):
             self.audit = AuditLog(_path(settings.audit_log))
         self.journal = Journal(settings.state / "journal", sync=Sync(settings.journal_sync))
@@ -97,7 +102,7 @@ class Node:
         self.root = settings.root if self.platform is None else self.platform.folder
         cards = discover(self.root)
         self._lease_cards = tuple(map(_lease_card, cards))
-        self.inventory = Inventory(self.root, cards, self._availability)
+        self.inventory = Inventory(self.root, cards, self._availability, lambda: self.keeper.files)
         event(
             log,
             "broker.devices",
@@ -142,6 +147,22 @@ class Node:
         self.cordons = Cordons(settings.state / "cordons.json", self._cordoned)
         for npu, reason in self.cordons.reasons.items():
             self._cordoned(npu, reason)
+        with naming("reservations cannot be kept"):
+            self.grant_files = GrantFiles(settings.state / "grants")
+            self.grant_files.offer(self.inventory.files)
+            self.keeper = Keeper(
+                settings.state / "reservations.json",
+                self.grant_files,
+                self.arbiter,
+                lambda: self.inventory.files,
+                self.audit.record,
+            )
+        self.access = Access(
+            self.grant_files,
+            self.keeper,
+            self._is_free,
+            pods_need_grants=settings.pods == "granted",
+        )
         self.recovery = Recovery(self.arbiter, self.deaths, settings.reconnect_grace)
         self.programs = ProgramService(
             self.arbiter.book,
@@ -163,6 +184,7 @@ class Node:
                 self.arbiter,
                 self.sessions,
                 self.tenancy,
+                self.access,
                 self.changes,
                 self._observer.refused,
                 max_linger=settings.max_linger,
@@ -177,6 +199,13 @@ class Node:
                 recall_grace=settings.recall_grace,
             ).methods,
             **self.programs.methods,
+            **ReservationService(
+                self.keeper,
+                self.access,
+                self.tenancy,
+                self.grant_files.folder,
+                settings.socket.parent,
+            ).methods,
         }
         with naming("TCP cannot be listened on"):
             self.network = Network(
@@ -253,6 +282,7 @@ class Node:
         self.network.recheck()
 
     def _session_opened(self, session: Session) -> None:
+        self.access.opened(session)
         self.arbiter.session_opened(session)
 
     def _session_gone(self, session: Session, cause: str) -> None:
@@ -278,6 +308,7 @@ class Node:
         found = tuple(map(_lease_card, cards))
         if found != self._lease_cards:  # the first look finds what the start found
             self._lease_cards = found
+            self.grant_files.offer(file for card in cards for file in card.device_files)
             self.arbiter.set_cards(found, self.settings.recall_grace)
 
     def _cordoned(self, npu: int, reason: str | None) -> None:
@@ -313,6 +344,9 @@ class Node:
         if self.ticker is not None:
             await self.ticker.tick()
         return await asyncio.to_thread(collect, self.root, card, part)
+
+    def _is_free(self, file: DeviceFile) -> bool:
+        return not any(file.overlaps(held) for held, _ in self.arbiter.book.held_files())
 
     def _faults(self) -> Faults:
         return Faults() if self.emulation is None else self.emulation.faults

@@ -46,6 +46,8 @@ class Refusals:
     def error(self, refused: Refused, claim: Claim) -> FuriosaError:
         spec = str(refused.spec)
         match refused.refusal:
+            case Unknown() if claim.pool:
+                return NotAllowed(claim.tenant, f"use {spec}: so much was not reserved for it")
             case Unknown():
                 return UnknownDevice(spec)
             case Forbidden():
@@ -56,7 +58,7 @@ class Refusals:
                 return DeviceUnavailable(spec, f"npu{npu}: {reason}")
             case Busy(None, None):
                 return DeviceBusy(spec)
-            case Busy(None, file):
+            case Busy(None, DeviceFile() as file):
                 stranger = self._stranger(file)
                 if stranger is None:
                     return DeviceBusy(spec, str(file), 0, self.aside.get(file, "")[:MAX_COMMAND])
@@ -80,7 +82,7 @@ class Refusals:
                 return f"npu{npu} is not available: {reason}"
             case Busy(None, None):
                 return "kept for requests ahead"
-            case Busy(None, file):
+            case Busy(None, DeviceFile() as file):
                 if file in self.aside:
                     return f"{file} is {self.aside[file]}"
                 stranger = self._stranger(file)
@@ -89,6 +91,6 @@ class Refusals:
             case Busy(lease, file):
                 return f"{file} is held by lease {lease}"
 
-    def _stranger(self, file: DeviceFile | None) -> Holder | None:
+    def _stranger(self, file: DeviceFile) -> Holder | None:
         """Of several, the one that `ps` shows first."""
-        return None if file is None else next(iter(self.foreign.get(file, ())), None)
+        return next(iter(self.foreign.get(file, ())), None)

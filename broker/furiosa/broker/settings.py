@@ -50,6 +50,10 @@ class BrokerSettings:
     socket_mode: int = _setting(0o660, "permissions of both sockets, octal")
     socket_group: str = _setting("furiosa", "group of both sockets, if there is such a group")
     worker_user: str = _setting("nobody", "whom workers run as when the broker runs as root")
+    pods: str = _setting(
+        "any",
+        "which Kubernetes pods may lease: any, or granted, those that the cluster has given cores",
+    )
     placement: str = _setting("pack", "which free cores: pack fills cards, spread empties them")
     aging: float = _setting(30.0, "seconds of waiting that count like one step of priority")
     recall_grace: float = _setting(
@@ -108,6 +112,7 @@ class BrokerSettings:
             ("log_level", ("DEBUG", "INFO", "WARNING", "ERROR")),
             ("log_format", ("text", "logfmt", "json")),
             ("data_plane", ("on", "off", "auto")),
+            ("pods", ("any", "granted")),
             ("placement", ("pack", "spread")),
             ("journal_sync", ("never", "second", "always")),
         ):

@@ -13,6 +13,7 @@ from furiosa.broker.arbiter import Acquired, Arbiter
 from furiosa.broker.changes import Changes
 from furiosa.broker.lease import Terms
 from furiosa.broker.owners import descends
+from furiosa.broker.reservations import Access
 from furiosa.broker.rpc.methods import Call, Method, Prompt, ServerStream
 from furiosa.broker.sessions import Session, Sessions
 from furiosa.broker.tenancy import Tenancy, claim_of
@@ -46,6 +47,7 @@ class LeaseService:
         arbiter: Arbiter,
         sessions: Sessions,
         tenancy: Tenancy,
+        access: Access,
         changes: Changes,
         on_refused: Callable[[Session, DeviceSpec, str, FuriosaError], None],
         *,
@@ -54,6 +56,7 @@ class LeaseService:
         self._arbiter = arbiter
         self._sessions = sessions
         self._tenancy = tenancy
+        self._access = access
         self._changes = changes
         self._on_refused = on_refused
         self._max_linger = max_linger
@@ -77,6 +80,7 @@ class LeaseService:
         spec = _spec(request.device_spec)
         try:
             policy, priority = self._allowed(request, call)
+            permit = self._access.permit(session, spec)
         except (NotAllowed, RateLimited) as exc:
             self._on_refused(session, spec, exc.tenant, exc)
             raise
@@ -89,9 +93,9 @@ class LeaseService:
 
         answer = self._arbiter.request(
             session,
-            spec,
+            permit.spec,
             wait,
-            claim_of(policy),
+            claim_of(policy, permit.pool),
             priority=priority,
             terms=Terms(time_to_live or None, linger),
             on_queued=_queued(call)
@@ -132,6 +136,7 @@ class LeaseService:
         session = call.need_session()
         if request.secret:  # whom it was granted to may have his own back without one
             self._tenancy.policy(session)
+            self._check(session, request.lease_id)
         lease = self._arbiter.resume(session, request.lease_id, request.secret)
         return pb.ResumeResponse(lease=lease_to_wire(lease))
 
@@ -145,7 +150,13 @@ class LeaseService:
         if session.owner.pid == 0 or not descends(heir.owner.pid, session.owner.pid):
             raise BadArgument("pid", str(request.pid), f"a descendant of pid {session.owner.pid}")
         self._tenancy.policy(heir)  # a stranger is no heir
+        self._check(heir, request.lease_id)
         return pb.TransferResponse(lease=lease_to_wire(self._arbiter.hand(request.lease_id, heir)))
+
+    def _check(self, heir: Session, lease_id: str) -> None:
+        """Raises: NotAllowed, UnknownLease, LeaseEnded."""
+        book = self._arbiter.book
+        self._access.check(heir, book.view(lease_id), book.pool_of(lease_id))
 
     def list(self, request: pb.ListLeasesRequest, call: Call) -> pb.ListLeasesResponse:
         return overview_to_wire(self._overview())

@@ -41,6 +41,7 @@ class RemoteOwner:
     uid: int = NOBODY
     gid: int = NOBODY
     start_time_ticks: int = 0
+    is_alive: bool = True  # as far as anybody knows
 
     @property
     def view(self) -> OwnerView:
