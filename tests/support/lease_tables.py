@@ -3,7 +3,7 @@
 import itertools
 import math
 
-from furiosa.broker.lease import Card, Claim, Effect, Event, Lease, LeaseTable, Rules, Terms
+from furiosa.broker.lease import Card, Claim, Effect, Lease, Pools, PoolsEvent, Rules, Terms
 from furiosa.broker.lease.states import (
     Changed,
     Granted,
@@ -40,13 +40,13 @@ class Driver:
 
     def __init__(self, *cards: Card, rules: Rules | None = None) -> None:
         ids = itertools.count(1)
-        self.table = LeaseTable(
+        self.table = Pools(
             cards or (card(0), card(1)), lambda: f"l{next(ids)}", rules or Rules(recall_grace=10.0)
         )
         self.numbers = itertools.count(1)
         self.now = 0.0
 
-    def handle(self, event: Event) -> tuple[Effect, ...]:
+    def handle(self, event: PoolsEvent) -> tuple[Effect, ...]:
         effects = self.table.handle(event, now=self.now)
         self.table.check()
         return effects

@@ -243,5 +243,5 @@ def test_a_preemptor_that_goes_leaves_nothing_behind(driver: Driver) -> None:
     fill(driver, 0)
     preempt(driver, "npu:0:0")
     driver.handle(HolderGone(9, "died"))
-    assert len(driver.table._preemptors) == 0
+    assert len(driver.table._everybody._preemptors) == 0
     assert driver.waiting() == []

@@ -5,7 +5,7 @@ import math
 import pytest
 from msgspec.structs import replace
 
-from furiosa.broker.lease import Claim, Event, Lease, LeaseTable, Terms
+from furiosa.broker.lease import Claim, Event, Lease, Terms
 from furiosa.broker.lease.states import (
     NOBODY,
     Busy,
@@ -324,7 +324,7 @@ def test_nothing_is_left_of_what_is_over(driver: Driver) -> None:
         driver.handle(HolderGone(round + 1000, "died"))
         driver.handle(HolderGone(round + 1, "died"))
         driver.end(lease)
-    table: LeaseTable = driver.table
+    table = driver.table._everybody
     assert table.leases == ()
     assert (table._held._by_holder, table._held._priorities, table.waiting) == ({}, {}, 0)
     assert (len(table._preemptors), table._shares._accounts) == (0, {})
