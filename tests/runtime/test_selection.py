@@ -17,6 +17,12 @@ BOTH = {"FURIOSA_DEVICES": "npu:0:0", "NPU_DEVNAME": "npu1pe0"}
         (None, BOTH, ("npu:0:0", "FURIOSA_DEVICES")),
         (None, {"NPU_DEVNAME": "npu1pe0"}, ("npu1pe0", "NPU_DEVNAME")),
         (None, {}, ("warboy(2)*1", "default")),
+        (None, {**BOTH, "FURIOSA_DEVICES_X": "npu2"}, ("npu:0:0", "FURIOSA_DEVICES")),
+        (
+            None,
+            {"FURIOSA_DEVICES_B": "npu2", "NPU_DEVNAME": "npu3", "FURIOSA_DEVICES_A": "npu1pe0-1"},
+            ("npu1pe0-1,npu2", "FURIOSA_DEVICES_A, FURIOSA_DEVICES_B"),
+        ),
         (None, {"FURIOSA_DEVICES": "", "NPU_DEVNAME": "npu1pe0"}, ("", "FURIOSA_DEVICES")),
     ],
 )

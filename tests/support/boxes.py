@@ -26,7 +26,7 @@ def enter(grants, folder):
 class Box(Steered):
     """A client that has `grants` mounted, at files in `folder`; it is in `group`, if it is given one.
 
-    Skips nothing: raises where mounts cannot be made.
+    Raises: Raised, where mounts cannot be made.
     """
 
     def __init__(
@@ -37,9 +37,17 @@ class Box(Steered):
         group: Path | None = None,
     ) -> None:
         super().__init__(environ)
-        self.ask("connection.close()")
-        self.ask(_ENTER)
-        self.ask(f"enter({json.dumps(list(grants))}, {str(folder)!r})")
+        orders = [
+            "connection.close()",
+            _ENTER,
+            f"enter({json.dumps(list(grants))}, {str(folder)!r})",
+            "connect()",
+        ]
         if group is not None:
-            self.ask(f"open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))")
-        self.ask("connect()")
+            orders.insert(1, f"open({str(group / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))")
+        try:
+            for order in orders:
+                self.ask(order)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise

@@ -8,6 +8,7 @@ from furiosa.common.selector import DEFAULT_SPEC, Counted, DeviceSpec, Item
 from furiosa.runtime._core.errors import FuriosaRuntimeError
 from furiosa.runtime._core.translate import translate
 
+VARIABLE: Final = "FURIOSA_DEVICES"
 OLD_VARIABLE: Final = "NPU_DEVNAME"
 OLD_VARIABLE_WARNING: Final = "NPU_DEVNAME will be deprecated. Use FURIOSA_DEVICES instead."
 
@@ -16,14 +17,19 @@ def device_text(device: str | None, environ: Mapping[str, str]) -> tuple[str, st
     """The specification and where it comes from: "argument", a variable's name or "default".
 
     The first source that is set wins, even with nonsense in it. Source: devices reference 5.1, 5.4.
+    Whoever gives a container several devices, each on its own, sets a variable FURIOSA_DEVICES_<ANY> for
+    each: all of them together are the second source.
     """
     if device is not None:
         if not isinstance(device, str):
             raise TypeError(f"device: expected a str, found {type(device).__name__}")
         return device, "argument"
-    for variable in ("FURIOSA_DEVICES", OLD_VARIABLE):
-        if variable in environ:
-            return environ[variable], variable
+    if VARIABLE in environ:
+        return environ[VARIABLE], VARIABLE
+    if parts := sorted(name for name in environ if name.startswith(f"{VARIABLE}_")):
+        return ",".join(environ[part] for part in parts), ", ".join(parts)
+    if OLD_VARIABLE in environ:
+        return environ[OLD_VARIABLE], OLD_VARIABLE
     return DEFAULT_SPEC, "default"
 
 
