@@ -26,6 +26,7 @@ from furiosa.cli import (
 from furiosa.cli.litmus import command_line as litmus_command_line
 from furiosa.cli.subcommands import SUMMARIES, Executable
 from furiosa.compiler.options import IRS
+from furiosa.deviceplugin import command_line as device_plugin_command_line
 
 ROOT: Final = Path(__file__).resolve().parent.parent / "share"
 SHELLS: Final = {
@@ -50,6 +51,12 @@ Exit status:
   2    the command line is wrong
   130  interrupted
   141  whoever read the output stopped reading
+"""
+NODE: Final = "  NODE_NAME        this node's name in the cluster\n"
+STATUS_OF_DAEMONS: Final = """
+Exit status:
+  0  stopped by SIGTERM or SIGINT
+  2  the settings are wrong; stderr says what
 """
 EXTENSIONS: Final = """
 Sub-commands:
@@ -142,6 +149,13 @@ PROGRAMS: Final = (
         "lend the NPU cores of a machine to processes",
         brokerd_parser,
         SETTINGS,
+        section=8,
+    ),
+    Program(
+        "furiosa-device-plugin",
+        "offer the NPU cores of a node to Kubernetes",
+        device_plugin_command_line.parser,
+        ENVIRONMENT + NODE + STATUS_OF_DAEMONS,
         section=8,
     ),
 )

@@ -1,3 +1,3 @@
-from support.kubelet.fixtures import kubelet, short_path, start
+from support.kubelet.fixtures import kubelet, quick, short_path, start
 
-__all__ = ["kubelet", "short_path", "start"]
+__all__ = ["kubelet", "quick", "short_path", "start"]

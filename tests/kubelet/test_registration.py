@@ -11,7 +11,6 @@ from furiosa.kubelet import (
     PodResources,
     keep_found,
     keep_registered,
-    registration,
 )
 from furiosa.kubelet.pod_resources import PodResourcesUnavailable
 from furiosa.proto.kubelet.podresources.v1 import podresources_pb2 as pb
@@ -21,14 +20,6 @@ from support.kubelet.pods import Pod
 from support.kubelet.tiny_plugin import TinyPlugin
 
 THING = "example.com/thing"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits are bounds, not what is tested."""
-    monkeypatch.setattr(registration, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(registration, "STREAM_GRACE_SECONDS", 0.05)
-    monkeypatch.setattr(registration, "RETRY_SECONDS", (0.01,))
 
 
 def known(kubelet: FakeKubelet) -> bool:

@@ -204,7 +204,7 @@ class Node:
                 self.access,
                 self.tenancy,
                 self.grant_files.folder,
-                settings.socket.parent,
+                settings.socket,
             ).methods,
         }
         with naming("TCP cannot be listened on"):

@@ -58,8 +58,8 @@ def reservation_from_wire(message: pb.Reservation) -> ReservationView:
 
 
 def grants_to_wire(view: GrantsView) -> pb.GrantsResponse:
-    return pb.GrantsResponse(folder=view.folder, socket_folder=view.socket_folder)
+    return pb.GrantsResponse(folder=view.folder, socket=view.socket)
 
 
 def grants_from_wire(message: pb.GrantsResponse) -> GrantsView:
-    return GrantsView(message.folder, message.socket_folder)
+    return GrantsView(message.folder, message.socket)

@@ -41,7 +41,12 @@ class ReservationView:
 
 @dataclass(frozen=True, slots=True)
 class GrantsView:
-    """Paths on the broker's machine: of grant files, and of the broker's sockets."""
+    """Paths on the broker's machine: of the folder of grant files, and of the broker's gRPC socket."""
 
     folder: str
-    socket_folder: str
+    socket: str
+
+    @property
+    def socket_folder(self) -> str:
+        """What to mount, so that sockets which are made anew are there too."""
+        return self.socket.rpartition("/")[0]

@@ -10,9 +10,19 @@ from typing import Any
 
 import pytest
 
+from furiosa.kubelet import registration
 from support.kubelet.fake import FakeKubelet
 
 Start = Callable[[Coroutine[Any, Any, object]], "asyncio.Task[object]"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits of the clients are bounds, not what is tested."""
+    monkeypatch.setattr(registration, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(registration, "STREAM_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(registration, "RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr(registration, "STOP_SECONDS", 0.05)
 
 
 @pytest.fixture

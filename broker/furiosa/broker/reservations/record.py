@@ -10,7 +10,8 @@ from furiosa.common.names import DeviceFile
 from furiosa.common.views import Container
 
 OUTSIDE: Final = "outside of containers"  # whose a reservation is that a process in none came for
-MAX_TEXT: Final = 253  # characters of a manager, name or label: as much as a Kubernetes name has
+MAX_TEXT: Final = 253  # characters of a manager or name: as much as a Kubernetes name has
+MAX_LABEL: Final = 4096
 
 
 class Reservation(Struct, frozen=True):
@@ -40,7 +41,9 @@ class Reservation(Struct, frozen=True):
             return f"reserved for pod {self.container.pod_uid}"
         if self.container is not None:
             return f"reserved for container {self.container.id[:12] or self.container.runtime}"
-        return f"reserved by {self.manager}" + (f" for {self.label}" if self.label else "")
+        return f"reserved by {self.manager}" + (
+            f" for {self.label[:MAX_TEXT]}" if self.label else ""
+        )
 
 
 def key_of(container: Container | None) -> str:
@@ -68,8 +71,9 @@ class Asked(Struct, frozen=True):
                 raise BadArgument("device_files", ",".join(map(str, self.files)), expected)
         for what in ("manager", "name", "label"):
             text: str = getattr(self, what)
-            if len(text) > MAX_TEXT or not text.isprintable():
-                expected = f"at most {MAX_TEXT} characters that can be shown"
+            most = MAX_LABEL if what == "label" else MAX_TEXT
+            if len(text) > most or not text.isprintable():
+                expected = f"at most {most} characters that can be shown"
                 raise BadArgument(what, repr(text[:32]), expected)
         if not self.manager:
             raise BadArgument("manager", "empty", "who reserves, e.g. the name of a resource")

@@ -14,15 +14,15 @@ from furiosa.proto.broker.v1 import reservations_pb2 as pb
 
 
 class ReservationService:
-    """`folder` has the grant files, `socket_folder` the broker's sockets."""
+    """`folder` has the grant files; `socket` is the one of gRPC."""
 
     def __init__(
-        self, keeper: Keeper, access: Access, tenancy: Tenancy, folder: Path, socket_folder: Path
+        self, keeper: Keeper, access: Access, tenancy: Tenancy, folder: Path, socket: Path
     ) -> None:
         self._keeper = keeper
         self._access = access
         self._tenancy = tenancy
-        self._where = GrantsView(str(folder.absolute()), str(socket_folder.absolute()))
+        self._where = GrantsView(str(folder.absolute()), str(socket.absolute()))
 
     @property
     def methods(self) -> Mapping[str, Method]:

@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from furiosa.proto.broker.v1 import types_pb2 as furiosa_dot_proto_dot_broker_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*furiosa/proto/broker/v1/reservations.proto\x12\x17\x66uriosa.proto.broker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#furiosa/proto/broker/v1/types.proto\"\x9b\x02\n\x0bReservation\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65vice_files\x18\x02 \x03(\t\x12\x0f\n\x07manager\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\r\n\x05label\x18\x05 \x01(\t\x12\x38\n\x05state\x18\x06 \x01(\x0e\x32).furiosa.proto.broker.v1.ReservationState\x12\x35\n\tcontainer\x18\x07 \x01(\x0b\x32\".furiosa.proto.broker.v1.Container\x12\x0c\n\x04pids\x18\x08 \x03(\r\x12.\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05grant\x18\n \x01(\t\"T\n\x0eReserveRequest\x12\x14\n\x0c\x64\x65vice_files\x18\x01 \x03(\t\x12\x0f\n\x07manager\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05label\x18\x04 \x01(\t\"L\n\x0fReserveResponse\x12\x39\n\x0breservation\x18\x01 \x01(\x0b\x32$.furiosa.proto.broker.v1.Reservation\"&\n\x18\x43\x61ncelReservationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x1b\n\x19\x43\x61ncelReservationResponse\"\x19\n\x17ListReservationsRequest\"V\n\x18ListReservationsResponse\x12:\n\x0creservations\x18\x01 \x03(\x0b\x32$.furiosa.proto.broker.v1.Reservation\"\x0f\n\rGrantsRequest\"7\n\x0eGrantsResponse\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\x12\x15\n\rsocket_folder\x18\x02 \x01(\t*n\n\x10ReservationState\x12!\n\x1dRESERVATION_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16RESERVATION_STATE_OPEN\x10\x01\x12\x1b\n\x17RESERVATION_STATE_BOUND\x10\x02\x32\xa5\x03\n\x0cReservations\x12\\\n\x07Reserve\x12\'.furiosa.proto.broker.v1.ReserveRequest\x1a(.furiosa.proto.broker.v1.ReserveResponse\x12o\n\x06\x43\x61ncel\x12\x31.furiosa.proto.broker.v1.CancelReservationRequest\x1a\x32.furiosa.proto.broker.v1.CancelReservationResponse\x12k\n\x04List\x12\x30.furiosa.proto.broker.v1.ListReservationsRequest\x1a\x31.furiosa.proto.broker.v1.ListReservationsResponse\x12Y\n\x06Grants\x12&.furiosa.proto.broker.v1.GrantsRequest\x1a\'.furiosa.proto.broker.v1.GrantsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*furiosa/proto/broker/v1/reservations.proto\x12\x17\x66uriosa.proto.broker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#furiosa/proto/broker/v1/types.proto\"\x9b\x02\n\x0bReservation\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x65vice_files\x18\x02 \x03(\t\x12\x0f\n\x07manager\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\r\n\x05label\x18\x05 \x01(\t\x12\x38\n\x05state\x18\x06 \x01(\x0e\x32).furiosa.proto.broker.v1.ReservationState\x12\x35\n\tcontainer\x18\x07 \x01(\x0b\x32\".furiosa.proto.broker.v1.Container\x12\x0c\n\x04pids\x18\x08 \x03(\r\x12.\n\ncreated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05grant\x18\n \x01(\t\"T\n\x0eReserveRequest\x12\x14\n\x0c\x64\x65vice_files\x18\x01 \x03(\t\x12\x0f\n\x07manager\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\r\n\x05label\x18\x04 \x01(\t\"L\n\x0fReserveResponse\x12\x39\n\x0breservation\x18\x01 \x01(\x0b\x32$.furiosa.proto.broker.v1.Reservation\"&\n\x18\x43\x61ncelReservationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x1b\n\x19\x43\x61ncelReservationResponse\"\x19\n\x17ListReservationsRequest\"V\n\x18ListReservationsResponse\x12:\n\x0creservations\x18\x01 \x03(\x0b\x32$.furiosa.proto.broker.v1.Reservation\"\x0f\n\rGrantsRequest\"0\n\x0eGrantsResponse\x12\x0e\n\x06\x66older\x18\x01 \x01(\t\x12\x0e\n\x06socket\x18\x02 \x01(\t*n\n\x10ReservationState\x12!\n\x1dRESERVATION_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16RESERVATION_STATE_OPEN\x10\x01\x12\x1b\n\x17RESERVATION_STATE_BOUND\x10\x02\x32\xa5\x03\n\x0cReservations\x12\\\n\x07Reserve\x12\'.furiosa.proto.broker.v1.ReserveRequest\x1a(.furiosa.proto.broker.v1.ReserveResponse\x12o\n\x06\x43\x61ncel\x12\x31.furiosa.proto.broker.v1.CancelReservationRequest\x1a\x32.furiosa.proto.broker.v1.CancelReservationResponse\x12k\n\x04List\x12\x30.furiosa.proto.broker.v1.ListReservationsRequest\x1a\x31.furiosa.proto.broker.v1.ListReservationsResponse\x12Y\n\x06Grants\x12&.furiosa.proto.broker.v1.GrantsRequest\x1a\'.furiosa.proto.broker.v1.GrantsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'furiosa.proto.broker.v1.reservations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RESERVATIONSTATE']._serialized_start=849
-  _globals['_RESERVATIONSTATE']._serialized_end=959
+  _globals['_RESERVATIONSTATE']._serialized_start=842
+  _globals['_RESERVATIONSTATE']._serialized_end=952
   _globals['_RESERVATION']._serialized_start=142
   _globals['_RESERVATION']._serialized_end=425
   _globals['_RESERVEREQUEST']._serialized_start=427
@@ -52,7 +52,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GRANTSREQUEST']._serialized_start=775
   _globals['_GRANTSREQUEST']._serialized_end=790
   _globals['_GRANTSRESPONSE']._serialized_start=792
-  _globals['_GRANTSRESPONSE']._serialized_end=847
-  _globals['_RESERVATIONS']._serialized_start=962
-  _globals['_RESERVATIONS']._serialized_end=1383
+  _globals['_GRANTSRESPONSE']._serialized_end=840
+  _globals['_RESERVATIONS']._serialized_start=955
+  _globals['_RESERVATIONS']._serialized_end=1376
 # @@protoc_insertion_point(module_scope)

@@ -213,17 +213,17 @@ class GrantsResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     FOLDER_FIELD_NUMBER: builtins.int
-    SOCKET_FOLDER_FIELD_NUMBER: builtins.int
+    SOCKET_FIELD_NUMBER: builtins.int
     folder: builtins.str
     """of grant files: "manager", "devices/<device file>", "reservations/<id>" """
-    socket_folder: builtins.str
-    """of the broker's sockets"""
+    socket: builtins.str
+    """the broker's gRPC socket; the others are beside it"""
     def __init__(
         self,
         *,
         folder: builtins.str = ...,
-        socket_folder: builtins.str = ...,
+        socket: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["folder", b"folder", "socket_folder", b"socket_folder"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["folder", b"folder", "socket", b"socket"]) -> None: ...
 
 Global___GrantsResponse: typing_extensions.TypeAlias = GrantsResponse
