@@ -28,6 +28,7 @@ Output = pytest.CaptureFixture[str]
             "npu1 is drained; 1 lease revoked\n",
         ),
         (["revoke", "5f3a"], ("revoke", "5f3a", None, ""), "lease 5f3a is recalled\n"),
+        (["unreserve", "7ad1"], ("unreserve", "7ad1"), "7ad1 is over\n"),
         (
             ["revoke", "5f3a", "--grace", "500ms", "--reason", "fan"],
             ("revoke", "5f3a", 0.5, "fan"),

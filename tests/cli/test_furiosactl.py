@@ -30,6 +30,9 @@ Broker Commands:
   uncordon   Grant leases of an NPU again
   drain      Cordon an NPU and take its leases away
   undrain    The same as uncordon
+  reserved   Show cores that are kept for containers
+  unreserve  End a reservation of cores
+  cdi        Offer NPUs to container runtimes
   config     Check the broker's configuration files
 
 Virtual Card Commands:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from furiosa.client.snapshot import Snapshot
 from furiosa.common.faults import Fault, FaultView
 from furiosa.common.names import DeviceFile
+from furiosa.common.reservations import GrantsView, ReservationView
 from furiosa.common.views import (
     Architecture,
     CoreState,
@@ -79,6 +80,7 @@ class ShownBroker:
     origin: Origin = Origin.HARDWARE
     states: Sequence[LeaseOverview] = (LeaseOverview((), (), 1),)
     standing: tuple[FaultView, ...] = ()
+    reserved: tuple[ReservationView, ...] = ()
     used: tuple[UtilizationView, ...] = ()
     error: BaseException | None = None  # of a watch: after its states
     asked_at: list[str | None] = field(default_factory=list)
@@ -139,6 +141,15 @@ class ShownBroker:
     def drain(self, npu: int, grace: float | None = None, reason: str = "") -> int:
         self._do("drain", npu, grace, reason)
         return len(self.overview().leases)
+
+    def reservations(self) -> tuple[ReservationView, ...]:
+        return self.reserved
+
+    def cancel_reservation(self, reservation_id: str) -> None:
+        self._do("unreserve", reservation_id)
+
+    def grants(self) -> GrantsView:
+        return GrantsView("/var/lib/furiosa/grants", "/run/furiosa/broker.sock")
 
     def emulate(self, file: DeviceFile, fault: Fault, seconds: float | None = None) -> FaultView:
         self._do("emulate", str(file), fault, seconds)

@@ -12,7 +12,8 @@ from furiosa.deviceplugin.offers import Unit
 def prefer(
     available: Iterable[str], must: Sequence[str], size: int, units: Mapping[str, Unit]
 ) -> list[str]:
-    """`size` ids, with those that it must have first. An id that is not known comes last."""
+    """`size` ids, with those that it must have first. One that is not in `units`, which are known to
+    be free, comes last."""
     chosen = list(dict.fromkeys(must))[: max(size, 0)]
     left = sorted(set(available) - set(chosen), key=lambda id: _place(units.get(id)))
     while len(chosen) < size and left:

@@ -90,7 +90,8 @@ class Resource(rpc.DevicePluginServicer):
     async def GetPreferredAllocation(
         self, request: pb.PreferredAllocationRequest, context: Any
     ) -> pb.PreferredAllocationResponse:
-        by_id = {unit.id: unit for unit in self._units()}
+        # the kubelet may not have heard yet of what was given to another container of the same pod
+        by_id = {offer.unit.id: offer.unit for offer in self.offers() if offer.healthy}
         return pb.PreferredAllocationResponse(
             container_responses=[
                 pb.ContainerPreferredAllocationResponse(

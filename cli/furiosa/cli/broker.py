@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from furiosa.client.snapshot import Snapshot
     from furiosa.common.faults import Fault, FaultView
     from furiosa.common.names import DeviceFile
+    from furiosa.common.reservations import GrantsView, ReservationView
     from furiosa.common.views import (
         DeviceView,
         LeaseOverview,
@@ -62,6 +63,12 @@ class Broker(Protocol):
     def clear_faults(self, npu: int | None = None) -> int: ...
 
     def faults(self) -> tuple[FaultView, ...]: ...
+
+    def reservations(self) -> tuple[ReservationView, ...]: ...
+
+    def cancel_reservation(self, reservation_id: str) -> None: ...
+
+    def grants(self) -> GrantsView: ...
 
     def reopen(self, *, client: str) -> Broker: ...
 

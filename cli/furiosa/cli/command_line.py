@@ -33,6 +33,9 @@ _GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {  # in the order 
         "uncordon": ("uncordon", "Grant leases of an NPU again"),
         "drain": ("drain", "Cordon an NPU and take its leases away"),
         "undrain": ("uncordon", "The same as uncordon"),
+        "reserved": ("reserved", "Show cores that are kept for containers"),
+        "unreserve": ("unreserve", "End a reservation of cores"),
+        "cdi": ("cdi", "Offer NPUs to container runtimes"),
         "config": ("config", "Check the broker's configuration files"),
     },
     "Virtual Card Commands": {

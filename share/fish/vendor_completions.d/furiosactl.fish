@@ -50,8 +50,8 @@ function _shtab_furiosactl_using
   test "$_shtab_furiosactl_cmdpath" = "$argv"
 end
 
-set -g _shtab_furiosactl_commands version info list ps top monitor leases revoke cordon uncordon drain undrain config 'config check' emulate 'emulate dead' 'emulate hot' 'emulate hung' 'emulate dma-error' 'emulate slow-dma' 'emulate clear' 'emulate list'
-set -g _shtab_furiosactl_opts_with_value --broker --celsius --count --delay --every --for --format --grace --interval --reason
+set -g _shtab_furiosactl_commands version info list ps top monitor leases revoke cordon uncordon drain undrain reserved unreserve cdi 'cdi generate' 'cdi list' config 'config check' emulate 'emulate dead' 'emulate hot' 'emulate hung' 'emulate dma-error' 'emulate slow-dma' 'emulate clear' 'emulate list'
+set -g _shtab_furiosactl_opts_with_value --broker --celsius --count --delay --every --folder --for --format --grace --interval --output --reason
 
 complete -c furiosactl -e
 complete -c furiosactl -f
@@ -114,6 +114,23 @@ complete -c furiosactl -n '_shtab_furiosactl_using drain' -l reason -x -d 'shown
 complete -c furiosactl -n '_shtab_furiosactl_using; and test $_shtab_furiosactl_npos -eq 0' -a undrain -d 'The same as uncordon'
 complete -c furiosactl -n '_shtab_furiosactl_using undrain' -s h -l help -d 'show this help message and exit'
 complete -c furiosactl -n '_shtab_furiosactl_using undrain' -l broker -x -d 'where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)'
+complete -c furiosactl -n '_shtab_furiosactl_using; and test $_shtab_furiosactl_npos -eq 0' -a reserved -d 'Show cores that are kept for containers'
+complete -c furiosactl -n '_shtab_furiosactl_using reserved' -s h -l help -d 'show this help message and exit'
+complete -c furiosactl -n '_shtab_furiosactl_using reserved' -l broker -x -d 'where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)'
+complete -c furiosactl -n '_shtab_furiosactl_using reserved' -l format -xka "json yaml" -d 'print for programs instead of a table'
+complete -c furiosactl -n '_shtab_furiosactl_using; and test $_shtab_furiosactl_npos -eq 0' -a unreserve -d 'End a reservation of cores'
+complete -c furiosactl -n '_shtab_furiosactl_using unreserve' -s h -l help -d 'show this help message and exit'
+complete -c furiosactl -n '_shtab_furiosactl_using unreserve' -l broker -x -d 'where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)'
+complete -c furiosactl -n '_shtab_furiosactl_using; and test $_shtab_furiosactl_npos -eq 0' -a cdi -d 'Offer NPUs to container runtimes'
+complete -c furiosactl -n '_shtab_furiosactl_using cdi' -s h -l help -d 'show this help message and exit'
+complete -c furiosactl -n '_shtab_furiosactl_using cdi; and test $_shtab_furiosactl_npos -eq 0' -a generate -d 'Write the specification of this machine'"'"'s NPUs, e.g. for podman'
+complete -c furiosactl -n '_shtab_furiosactl_using cdi generate' -s h -l help -d 'show this help message and exit'
+complete -c furiosactl -n '_shtab_furiosactl_using cdi generate' -l broker -x -d 'where the broker is: unix:/path or host:port (default: $FURIOSA_BROKER)'
+complete -c furiosactl -n '_shtab_furiosactl_using cdi generate' -l output -x -d 'where to, e.g. /etc/cdi/furiosa.json; replaced in one step (default: standard output)'
+complete -c furiosactl -n '_shtab_furiosactl_using cdi generate' -l format -xka "json yaml" -d 'default: as the name of the output ends, else json'
+complete -c furiosactl -n '_shtab_furiosactl_using cdi; and test $_shtab_furiosactl_npos -eq 0' -a list -d 'Show the NPU devices that container runtimes know'
+complete -c furiosactl -n '_shtab_furiosactl_using cdi list' -s h -l help -d 'show this help message and exit'
+complete -c furiosactl -n '_shtab_furiosactl_using cdi list' -l folder -x -d 'where specifications are (default: /etc/cdi and /var/run/cdi)'
 complete -c furiosactl -n '_shtab_furiosactl_using; and test $_shtab_furiosactl_npos -eq 0' -a config -d 'Check the broker'"'"'s configuration files'
 complete -c furiosactl -n '_shtab_furiosactl_using config' -s h -l help -d 'show this help message and exit'
 complete -c furiosactl -n '_shtab_furiosactl_using config; and test $_shtab_furiosactl_npos -eq 0' -a check -d 'Say what is wrong with settings and tenants files.'
