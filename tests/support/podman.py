@@ -41,7 +41,6 @@ class Podman:
         self.shared = folder / "shared"  # the same path in containers
         for each in (self.cdi, self.shared, folder / "root", folder / "run", folder / "rootfs"):
             each.mkdir()
-        self.is_new = not CDI.exists()
         CDI.mkdir(parents=True, exist_ok=True)
         self._count = 0
         state = ("--root", str(folder / "root"), "--runroot", str(folder / "run"))
@@ -89,5 +88,3 @@ class Podman:
             timeout=60,
             check=False,
         )
-        if self.is_new:
-            CDI.rmdir()
