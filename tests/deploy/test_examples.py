@@ -24,7 +24,8 @@ def test_it_is_valid(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "workload", [of("model-server.yaml")["Deployment/digits"], of("inference.yaml")["Job/inference"]]
+    "workload",
+    [of("model-server.yaml")["Deployment/digits"], of("inference.yaml")["Job/inference"]],
 )
 def test_it_asks_for_a_card_and_for_no_rights(workload: Object) -> None:
     (only,) = pod_of(workload)["containers"]
