@@ -44,7 +44,7 @@ class Node:
         self.state = NodeState()
         self.version = 0
         self._connection: Connection | None = None
-        self._grants: GrantsView | None = None
+        self.grants: GrantsView | None = None  # of the last connection
         self._news = asyncio.Condition()
 
     async def run(self) -> NoReturn:
@@ -54,7 +54,7 @@ class Node:
         while True:
             try:
                 async with await Connection.open(client=self._client) as connection:
-                    self._grants = await connection.grants()
+                    self.grants = await connection.grants()
                     self._connection = connection
                     log.info("connected to the broker %s", connection.broker_version)
                     refused = ""
@@ -78,10 +78,10 @@ class Node:
         """And where things are. Raises: what the broker says; BrokerUnavailable."""
         connection = self._connected()
         made = await connection.reserve(files, manager=manager, label=label, name=name)
-        assert self._grants is not None
+        assert self.grants is not None
         others = (r for r in self.state.reservations if r.id != made.id)
         await self._tell(replace(self.state, reservations=(*others, made)))
-        return made, self._grants
+        return made, self.grants
 
     async def reservations(self) -> tuple[ReservationView, ...]:
         """Raises: BrokerUnavailable."""
