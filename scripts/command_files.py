@@ -162,7 +162,7 @@ PROGRAMS: Final = (
     ),
     Program(
         "furiosa-dra-driver",
-        "offer the NPU cores of a node by dynamic resource allocation",
+        "offer NPU cores by dynamic resource allocation",
         dra_main.parser,
         ENVIRONMENT + NODE + STATUS_OF_DAEMONS,
         section=8,
