@@ -27,6 +27,7 @@ from furiosa.cli.litmus import command_line as litmus_command_line
 from furiosa.cli.subcommands import SUMMARIES, Executable
 from furiosa.compiler.options import IRS
 from furiosa.deviceplugin import command_line as device_plugin_command_line
+from furiosa.dra import main as dra_main
 
 ROOT: Final = Path(__file__).resolve().parent.parent / "share"
 SHELLS: Final = {
@@ -56,6 +57,7 @@ NODE: Final = "  NODE_NAME        this node's name in the cluster\n"
 STATUS_OF_DAEMONS: Final = """
 Exit status:
   0  stopped by SIGTERM or SIGINT
+  1  it cannot start here; stderr says why
   2  the settings are wrong; stderr says what
 """
 EXTENSIONS: Final = """
@@ -155,6 +157,13 @@ PROGRAMS: Final = (
         "furiosa-device-plugin",
         "offer the NPU cores of a node to Kubernetes",
         device_plugin_command_line.parser,
+        ENVIRONMENT + NODE + STATUS_OF_DAEMONS,
+        section=8,
+    ),
+    Program(
+        "furiosa-dra-driver",
+        "offer NPU cores by dynamic resource allocation",
+        dra_main.parser,
         ENVIRONMENT + NODE + STATUS_OF_DAEMONS,
         section=8,
     ),

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from furiosa.client.sync import Connection
@@ -90,11 +90,14 @@ class Raised(Exception):
 
 
 class Client:
-    """A Python process; `line()` is the next line it prints, or "" when it has ended."""
+    """A Python process; `line()` is the next line it prints, or "" when it has ended.
 
-    def __init__(self, script: str, environ: Mapping[str, str]) -> None:
+    `within`: the words of a command that runs what comes after them somewhere else.
+    """
+
+    def __init__(self, script: str, environ: Mapping[str, str], within: Sequence[str] = ()) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", script],
+            [*within, sys.executable, "-c", script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=dict(environ),
@@ -130,9 +133,15 @@ class Steered(Client):
     As user `uid`, in the group of that number alone; None: as this process.
     """
 
-    def __init__(self, environ: Mapping[str, str], uid: int | None = None) -> None:
-        super().__init__(f"uid = {uid}\n{STEERED}", environ)
-        self.ask("connect()")
+    def __init__(
+        self, environ: Mapping[str, str], uid: int | None = None, within: Sequence[str] = ()
+    ) -> None:
+        super().__init__(f"uid = {uid}\n{STEERED}", environ, within)
+        try:
+            self.ask("connect()")
+        except BaseException:
+            self.__exit__()
+            raise
 
     def ask(self, code: str) -> Any:
         """The value of an expression; None for statements. Raises: Raised."""
