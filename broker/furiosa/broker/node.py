@@ -142,7 +142,7 @@ class Node:
             self.ticker = Ticker(
                 self.platform, self.measure, errors=self.pool.errors, faults=self._faults
             )
-            self.emulation = Emulation(self.pool, self.platform.files, self.ticker.tick)
+            self.emulation = Emulation(self.pool, self.platform.files, self._show_faults)
         self.cordons = Cordons(settings.state / "cordons.json", self._cordoned)
         for npu, reason in self.cordons.reasons.items():
             self._cordoned(npu, reason)
@@ -322,6 +322,11 @@ class Node:
         if CORDON in closed:
             return Availability.CORDONED, closed[CORDON]
         return Availability.AVAILABLE, ""
+
+    async def _show_faults(self) -> None:
+        assert self.ticker is not None
+        await self.ticker.tick()
+        self.monitor.look_soon()
 
     def _faults(self) -> Faults:
         return Faults() if self.emulation is None else self.emulation.faults
