@@ -98,8 +98,9 @@ class Monitor:
                     await self._wanted.wait()
 
     def _rest(self, took: float) -> float:
-        rest = min(took * REST, MOST_REST_SECONDS)
-        return max(DOUBT_SECONDS if self._health.is_in_doubt else self._interval, rest)
+        if self._health.is_in_doubt:
+            return DOUBT_SECONDS
+        return max(self._interval, min(took * REST, MOST_REST_SECONDS))
 
     def look_soon(self) -> None:
         """Something has changed: do not wait for the next time."""
