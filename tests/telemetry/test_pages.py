@@ -1,6 +1,7 @@
 from furiosa.common.errors import BrokerUnavailable, InternalError
 from furiosa.telemetry.broker_link import BrokerLink
-from furiosa.telemetry.pages import Page, pages
+from furiosa.http import Page
+from furiosa.telemetry.pages import pages
 
 
 class Broker(BrokerLink):
