@@ -36,17 +36,18 @@ async def serve(line: CommandLine, sources: Sources, listener: socket.socket) ->
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.cancel)
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(sources.close)
-        pods = None
-        if line.pod_resources is not None:
-            pods = await stack.enter_async_context(PodResources(line.pod_resources))
-        sampler = Sampler(line.what, sources, pods)
-        await stack.enter_async_context(HttpServer(sampler.pages()).serve(listener))
-        host, port, *_ = listener.getsockname()
-        shown = f"[{host}]" if ":" in host else host
-        log.info("metrics at http://%s:%d/metrics", shown, port)
-        with contextlib.suppress(asyncio.CancelledError):
+    with contextlib.suppress(asyncio.CancelledError):
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(sources.close)
+            pods = None
+            if line.pod_resources is not None:
+                pods = await stack.enter_async_context(PodResources(line.pod_resources))
+            sampler = Sampler(line.what, sources, pods)
+            await sampler.once()  # who comes meanwhile waits to be accepted
+            await stack.enter_async_context(HttpServer(sampler.pages()).serve(listener))
+            host, port, *_ = listener.getsockname()
+            shown = f"[{host}]" if ":" in host else host
+            log.info("metrics at http://%s:%d/metrics", shown, port)
             await sampler.run()
     log.info("stopped")
 

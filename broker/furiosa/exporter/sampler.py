@@ -56,15 +56,15 @@ class Sampler:
         self._complaint = ""
 
     async def run(self) -> NoReturn:
-        """Until it is cancelled."""
+        """Until it is cancelled; `once` was called before."""
         while True:
             due = self._clock() + self._what.interval
-            await self.once()
             while (left := due - self._clock()) > 0:
                 await asyncio.sleep(min(left, READ_SECONDS) if self._what.with_use else left)
                 if self._what.with_use and self._clock() < due:
                     look = await self._sources.look((CardPart.COUNTERS,))
                     self._count(look)
+            await self.once()
 
     async def once(self) -> None:
         """One look at everything."""
