@@ -28,6 +28,7 @@ from furiosa.cli.subcommands import SUMMARIES, Executable
 from furiosa.compiler.options import IRS
 from furiosa.deviceplugin import command_line as device_plugin_command_line
 from furiosa.dra import main as dra_main
+from furiosa.exporter import command_line as exporter_command_line
 
 ROOT: Final = Path(__file__).resolve().parent.parent / "share"
 SHELLS: Final = {
@@ -59,6 +60,12 @@ Exit status:
   0  stopped by SIGTERM or SIGINT
   1  it cannot start here; stderr says why
   2  the settings are wrong; stderr says what
+"""
+EXPORTED: Final = """
+Environment:
+  FURIOSA_BROKER   where the broker is: unix:/path or host:port (default: the one of this machine)
+  FURIOSA_DEVICE_ROOT
+                   a folder with dev and sys, which is read instead of asking a broker
 """
 EXTENSIONS: Final = """
 Sub-commands:
@@ -165,6 +172,13 @@ PROGRAMS: Final = (
         "offer NPU cores by dynamic resource allocation",
         dra_main.parser,
         ENVIRONMENT + NODE + STATUS_OF_DAEMONS,
+        section=8,
+    ),
+    Program(
+        "furiosa-npu-metrics-exporter",
+        "tell Prometheus of the NPUs",
+        exporter_command_line.parser,
+        EXPORTED + NODE + STATUS_OF_DAEMONS,
         section=8,
     ),
 )
