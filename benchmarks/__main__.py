@@ -12,6 +12,7 @@ from benchmarks import (
     flood,
     held,
     inference,
+    kubernetes,
     reclaim,
     report,
     sdk,
@@ -36,6 +37,7 @@ AREAS: tuple[tuple[str, Callable[[Effort], Iterator[Found]]], ...] = (
     ("sdk", sdk.figures),
     ("compiler", compiler.figures),
     ("cli", cli.figures),
+    ("kubernetes", kubernetes.figures),
 )
 
 

@@ -27,6 +27,8 @@ from furiosa.cli.litmus import command_line as litmus_command_line
 from furiosa.cli.subcommands import SUMMARIES, Executable
 from furiosa.compiler.options import IRS
 from furiosa.deviceplugin import command_line as device_plugin_command_line
+from furiosa.dra import main as dra_main
+from furiosa.exporter import command_line as exporter_command_line
 
 ROOT: Final = Path(__file__).resolve().parent.parent / "share"
 SHELLS: Final = {
@@ -56,7 +58,14 @@ NODE: Final = "  NODE_NAME        this node's name in the cluster\n"
 STATUS_OF_DAEMONS: Final = """
 Exit status:
   0  stopped by SIGTERM or SIGINT
+  1  it cannot start here; stderr says why
   2  the settings are wrong; stderr says what
+"""
+EXPORTED: Final = """
+Environment:
+  FURIOSA_BROKER   where the broker is: unix:/path or host:port (default: the one of this machine)
+  FURIOSA_DEVICE_ROOT
+                   a folder with dev and sys, which is read instead of asking a broker
 """
 EXTENSIONS: Final = """
 Sub-commands:
@@ -156,6 +165,20 @@ PROGRAMS: Final = (
         "offer the NPU cores of a node to Kubernetes",
         device_plugin_command_line.parser,
         ENVIRONMENT + NODE + STATUS_OF_DAEMONS,
+        section=8,
+    ),
+    Program(
+        "furiosa-dra-driver",
+        "offer NPU cores by dynamic resource allocation",
+        dra_main.parser,
+        ENVIRONMENT + NODE + STATUS_OF_DAEMONS,
+        section=8,
+    ),
+    Program(
+        "furiosa-npu-metrics-exporter",
+        "tell Prometheus of the NPUs",
+        exporter_command_line.parser,
+        EXPORTED + NODE + STATUS_OF_DAEMONS,
         section=8,
     ),
 )

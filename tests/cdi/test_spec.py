@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from furiosa.cdi import FOLDERS, KIND, access, claim_spec, node_spec, present, remove, text, write
+from furiosa.cdi import (
+    FOLDERS,
+    KIND,
+    claim_device,
+    claim_spec,
+    node_spec,
+    present,
+    remove,
+    text,
+    write,
+)
 from furiosa.cdi.access import device_nodes, variable
 from furiosa.common.names import DeviceFile
 from furiosa.common.reservations import GrantsView
@@ -87,13 +97,23 @@ def test_names_of_variables(part: str, expected: str) -> None:
     assert variable("X", part) == expected
 
 
-def test_a_claim_is_one_device_with_its_grant() -> None:
-    given = access([DeviceFile.parse("npu0pe0")], ["/g/reservations/ab"], WHERE, "claim")
-    spec = claim_spec("npu.furiosa.ai/claim", "uid", given, ["/dev/npu0pe0"])
-    (device,) = spec["devices"]
-    assert (spec["kind"], device["name"]) == ("npu.furiosa.ai/claim", "uid")
-    (mount,) = device["containerEdits"]["mounts"]
-    assert (mount["hostPath"], mount["containerPath"]) == ("/g/reservations/ab", "/dev/furiosa/ab")
+def test_a_claim_has_its_grant_once_and_a_device_for_each_file() -> None:
+    files = [DeviceFile.parse("npu0pe0"), DeviceFile.parse("npu1pe0-1")]
+    spec = claim_spec("uid", files, "/g/reservations/ab", [a_device(1)], WHERE)
+    assert spec["kind"] == "npu.furiosa.ai/claim"
+    assert {m["hostPath"]: m["containerPath"] for m in spec["containerEdits"]["mounts"]} == {
+        "/run/furiosa": "/run/furiosa",
+        "/g/reservations/ab": "/dev/furiosa/ab",
+    }
+    one, other = spec["devices"]
+    assert one == {
+        "name": "uid-npu0pe0",
+        "containerEdits": {
+            "env": ["FURIOSA_DEVICES_NPU0PE0=npu0pe0", "NPU_DEVNAME_NPU0PE0=npu0pe0"]
+        },
+    }
+    assert other["name"] == claim_device("uid", files[1])
+    assert other["containerEdits"]["deviceNodes"][0]["path"] == "/dev/npu1pe0-1"
 
 
 def test_a_file_is_replaced_in_one_step_and_others_are_left_alone(tmp_path: Path) -> None:

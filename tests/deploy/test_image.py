@@ -62,6 +62,14 @@ def test_the_wheel_can_be_built_of_what_is_copied() -> None:
     assert needed <= copied
 
 
+def test_what_programs_of_a_cluster_need_is_installed() -> None:
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert "kubernetes" in extras
+    assert any("'.[kubernetes]'" in value for value in values(IMAGE, "RUN"))
+
+
 @RECIPES
 def test_it_runs_as_nobody_in_particular(recipe: Path) -> None:
     assert values(recipe, "USER")[-1] == "65532:65532"

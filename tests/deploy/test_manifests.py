@@ -33,6 +33,7 @@ CAPABILITIES = {
 VALUES: Mapping[str, Mapping[str, Any]] = {
     "default": {},
     "dra": DRA,
+    "both": {"draDriver": {"enabled": True}},
     "emulated": {"emulate": 2},
     "nothing": {
         part: {"enabled": False}
@@ -152,9 +153,9 @@ def test_values_of_these_tests_are_allowed(name: str) -> None:
     jsonschema.validate(VALUES[name], json.loads((CHART / "values.schema.json").read_text()))
 
 
-def test_the_chart_refuses_to_offer_cores_twice(tmp_path: Path) -> None:
-    with pytest.raises(NotRendered, match="both offer the same cores"):
-        charts.rendered({"draDriver": {"enabled": True}}, tmp_path)
+def test_a_chart_that_cannot_be_rendered_is_found(tmp_path: Path) -> None:
+    with pytest.raises(NotRendered, match="enabled"):
+        charts.rendered({"broker": None}, tmp_path)
 
 
 def test_notes_say_where_to_look(tmp_path: Path) -> None:
@@ -283,11 +284,22 @@ def test_only_the_dra_driver_may_talk_to_the_api_server() -> None:
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
-    assert rights.pop(("resource.k8s.io", "resourceslices")) == {
-        *("get", "list", "watch"),
-        *("create", "update", "patch", "delete"),
+    assert rights == {
+        ("resource.k8s.io", "resourceslices"): {"list", "create", "update", "delete"},
+        ("resource.k8s.io", "resourceclaims"): {"get"},
+        ("", "nodes"): {"get"},
     }
-    assert rights == {("resource.k8s.io", "resourceclaims"): {"get"}, ("", "nodes"): {"get"}}
+
+
+def test_the_kubelet_is_told_paths_of_the_node(tmp_path: Path) -> None:
+    things = by_name(charts.of_chart(VALUES["other folders"], tmp_path))
+    daemon = pod_of(things["DaemonSet/furiosa-dra-driver"])
+    (only,) = daemon["containers"]
+    assert only["args"] == ["--plugins-dir=/var/snap/kubelet/plugins"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in only["volumeMounts"]}
+    folders = {v["name"]: v["hostPath"]["path"] for v in daemon["volumes"]}
+    assert mounts["plugins"] == folders["plugins"] == "/var/snap/kubelet/plugins"
+    assert folders["cdi"] == "/etc/cdi"
 
 
 def test_a_new_broker_is_not_put_in_place_by_itself() -> None:

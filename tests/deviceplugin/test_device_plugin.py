@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from furiosa.agent import node
 from furiosa.client import Connection
 from furiosa.common.faults import Dead
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
-from furiosa.deviceplugin import node
 from furiosa.deviceplugin.main import DevicePlugin
 from furiosa.deviceplugin.settings import (
     DUAL_RESOURCE,

@@ -126,21 +126,25 @@ def test_what_a_pod_has_is_healthy_whatever_its_cores_show() -> None:
     cards = [card(0, "npu0pe0")]
     assert unhealthy(cards, reservation("npu0pe0")) == {}
     assert unhealthy(cards, reservation("npu0pe0", manager="other")) == {
-        "npu0pe0": "in use as npu0pe0"
+        "npu0pe0": "reserved by other as npu0pe0"
+    }
+    not_shown_yet = [card(0)]
+    assert unhealthy(not_shown_yet, reservation("npu0pe0", manager="other")) == {
+        "npu0pe0": "reserved by other as npu0pe0"
     }
 
 
 def test_what_pods_have_left_with_living_processes_is_unhealthy() -> None:
     found = unhealthy([card(0, "npu0pe0")], reservation("npu0pe0"), lingering=frozenset({"r"}))
-    assert found == {"npu0pe0": "in use as npu0pe0"}
+    assert found == {"npu0pe0": f"reserved by {NPU} as npu0pe0"}
 
 
 def test_units_of_a_policy_before_shut_those_of_the_present_one_out() -> None:
     """A fused pair that a pod has from before the policy became single."""
     cards = [card(0, "npu0pe0-1"), card(1)]
     assert unhealthy(cards, reservation("npu0pe0-1")) == {
-        "npu0pe0": "reserved as npu0pe0-1",
-        "npu0pe1": "reserved as npu0pe0-1",
+        "npu0pe0": f"reserved by {NPU} as npu0pe0-1",
+        "npu0pe1": f"reserved by {NPU} as npu0pe0-1",
     }
 
 

@@ -1,6 +1,6 @@
 from furiosa.common.errors import BrokerUnavailable, InternalError
 from furiosa.telemetry.broker_link import BrokerLink
-from furiosa.telemetry.pages import Page, pages
+from furiosa.telemetry.pages import pages
 
 
 class Broker(BrokerLink):
@@ -23,7 +23,7 @@ class Broker(BrokerLink):
 
 
 async def page(path: str, answer: bytes | str | Exception) -> tuple[int, str]:
-    found: Page = await pages(Broker(answer))[path]("")
+    found = await pages(Broker(answer))[path]("")
     return found.status, found.content.decode()
 
 

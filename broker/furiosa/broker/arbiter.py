@@ -81,6 +81,7 @@ from furiosa.common.views import (
 
 log = logging.getLogger(__name__)
 
+TELL_SECONDS: Final = 0.005
 STOP_SECONDS: Final = 10.0  # for workers to be gone when the broker stops; the kernel may be stuck
 
 
@@ -292,11 +293,12 @@ class Arbiter:
         self, reasons: Mapping[DeviceFile, str], pools: Mapping[str, tuple[DeviceFile, ...]]
     ) -> None:
         """Files that are not for everybody, and why, for people; and whose pools they are in, as far as
-        they are in one. Nobody outside of it has a lease on what comes into a pool.
+        they are in one. Nobody outside of it has a lease on what comes into a pool. Watchers are told
+        soon: whoever asked for it is answered first, for all cards in one message take longer.
         """
         self._refusals.aside = reasons
         self._post(SetAside(frozenset(reasons), pools))
-        self._changes.bump()
+        asyncio.get_running_loop().call_later(TELL_SECONDS, self._changes.bump)
 
     def elapsed(self) -> None:
         """Time has passed; its alarm calls this when something is due."""

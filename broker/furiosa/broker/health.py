@@ -87,6 +87,11 @@ class CardHealth:
             for transition in self._observe(npu, readings[npu], now)
         )
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether another look would tell more of a card than the last one did."""
+        return any(state.bad and state.taken is None for state in self._states.values())
+
     def _observe(self, npu: int, reading: Reading, now: float) -> Iterator[Transition]:
         state = self._states.setdefault(npu, _State())
         fault = self._fault(reading, state.taken)

@@ -28,6 +28,7 @@ from furiosa.sysfs import Card
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS: Final = 1.0
+DOUBT_SECONDS: Final = 0.05  # the same, where a card was found not well and may be
 PATIENCE_SECONDS: Final = 5.0  # without progress, before a look is given up
 MOST_STUCK: Final = 16  # threads that never came back; with so many, the broker looks no more
 REST: Final = 20  # times as long as a look took: at most 5 % of one core, also on a big machine
@@ -83,14 +84,27 @@ class Monitor:
         self._foreign: Foreign = {}
         self._stuck: set[str] = set()
         self._failure = ""
+        self._wanted = asyncio.Event()
 
     async def run(self) -> None:
         """Look for ever. Cancelling is safe at any moment and waits for no thread."""
         while True:
             begun = time.monotonic()
+            self._wanted.clear()
             await self.look()
             took = time.monotonic() - begun
-            await asyncio.sleep(max(self._interval, min(took * REST, MOST_REST_SECONDS)))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._rest(took)):
+                    await self._wanted.wait()
+
+    def _rest(self, took: float) -> float:
+        if self._health.is_in_doubt:
+            return DOUBT_SECONDS
+        return max(self._interval, min(took * REST, MOST_REST_SECONDS))
+
+    def look_soon(self) -> None:
+        """Something has changed: do not wait for the next time."""
+        self._wanted.set()
 
     async def look(self) -> None:
         """Look once and tell what has changed. Not to be called twice at once."""

@@ -4,25 +4,24 @@
 other.
 """
 
-import asyncio
-import dataclasses
 import functools
 import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from furiosa.broker.arbiter import Arbiter, Workers
 from furiosa.broker.audit import AuditLog
+from furiosa.broker.card_reader import CardReader
 from furiosa.broker.changes import Changes
 from furiosa.broker.cordons import Cordons
 from furiosa.broker.core_time import CoreTime
 from furiosa.broker.dataplane import DataPlane
 from furiosa.broker.deathwatch import DeathWatch
-from furiosa.broker.devices import Foreign, read_counters
+from furiosa.broker.devices import Foreign
 from furiosa.broker.devices.look import Looker
 from furiosa.broker.emulation import Emulation
 from furiosa.broker.health import CardHealth, Crashes, HealthPolicy
@@ -36,7 +35,7 @@ from furiosa.broker.monitor import Monitor, Told
 from furiosa.broker.observers import AtTurnsEnd, Everybody
 from furiosa.broker.platform import Faults, Ticker, VirtualPlatform
 from furiosa.broker.recovery import Recovery
-from furiosa.broker.reservations import Access, GrantFiles, Keeper
+from furiosa.broker.reservations import Reserved
 from furiosa.broker.rpc.admin_service import CORDON, AdminService
 from furiosa.broker.rpc.admission import Admission
 from furiosa.broker.rpc.device_service import DeviceService
@@ -51,15 +50,14 @@ from furiosa.broker.settings import BrokerSettings
 from furiosa.broker.startup import naming, share
 from furiosa.broker.tenancy import Tenancy
 from furiosa.broker.tenants.file import TenantsFile
-from furiosa.broker.workers import cgroup
-from furiosa.broker.workers.pool import Counters, WorkerPool, WorkerSettings
+from furiosa.broker.worker_settings import worker_settings
+from furiosa.broker.workers.pool import Counters, WorkerPool
 from furiosa.common.build import VERSION
-from furiosa.common.errors import UnknownDevice
 from furiosa.common.names import DeviceFile
-from furiosa.common.views import Availability, CardPart, CardTexts, LeaseState, WorkerDiedNotice
+from furiosa.common.views import Availability, LeaseState, WorkerDiedNotice
 from furiosa.common.wire import PROTOCOL_VERSION, origin_to_wire
 from furiosa.proto.broker.v1 import handoff_pb2
-from furiosa.sysfs import Card, CounterReading, collect, discover
+from furiosa.sysfs import Card, discover
 
 if TYPE_CHECKING:
     from furiosa.broker.rpc.methods import Method
@@ -67,7 +65,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEALTH: Final = "health"  # the role in which the monitor closes cards
-ANSWER_SECONDS: Final = 5.0  # for a worker that is not in the middle of a run
 COOLER_BY: Final = 10.0  # degrees below the limit that a hot card must have before it comes back
 
 
@@ -91,7 +88,7 @@ class Node:
             )
         self.tenancy = Tenancy(
             lambda: self.tenants_file.current,
-            is_given=lambda session: self.access.is_given(session),
+            is_given=lambda session: self.reserved.access.is_given(session),
         )
         with naming("the audit log cannot be used"):
             self.audit = AuditLog(_path(settings.audit_log))
@@ -102,7 +99,9 @@ class Node:
         self.root = settings.root if self.platform is None else self.platform.folder
         cards = discover(self.root)
         self._lease_cards = tuple(map(_lease_card, cards))
-        self.inventory = Inventory(self.root, cards, self._availability, lambda: self.keeper.files)
+        self.inventory = Inventory(
+            self.root, cards, self._availability, lambda: self.reserved.keeper.files
+        )
         event(
             log,
             "broker.devices",
@@ -143,26 +142,18 @@ class Node:
             self.ticker = Ticker(
                 self.platform, self.measure, errors=self.pool.errors, faults=self._faults
             )
-            self.emulation = Emulation(self.pool, self.platform.files, self.ticker.tick)
+            self.emulation = Emulation(self.pool, self.platform.files, self._show_faults)
         self.cordons = Cordons(settings.state / "cordons.json", self._cordoned)
         for npu, reason in self.cordons.reasons.items():
             self._cordoned(npu, reason)
         with naming("reservations cannot be kept"):
-            self.grant_files = GrantFiles(settings.state / "grants")
-            self.grant_files.offer(self.inventory.files)
-            self.keeper = Keeper(
-                settings.state / "reservations.json",
-                self.grant_files,
+            self.reserved = Reserved(
+                settings.state,
                 self.arbiter,
                 lambda: self.inventory.files,
                 self.audit.record,
+                pods_need_grants=settings.pods == "granted",
             )
-        self.access = Access(
-            self.grant_files,
-            self.keeper,
-            self._is_free,
-            pods_need_grants=settings.pods == "granted",
-        )
         self.recovery = Recovery(self.arbiter, self.deaths, settings.reconnect_grace)
         self.programs = ProgramService(
             self.arbiter.book,
@@ -172,19 +163,21 @@ class Node:
             max_arena_bytes=settings.max_arena_bytes,
         )
         self.monitor = self._monitor()
+        refresh = None if self.ticker is None else self.ticker.tick
+        reader = CardReader(self.root, self.inventory, refresh)
         self.methods: Mapping[str, Method] = {
             **DeviceService(
                 self.inventory,
                 self.arbiter.book,
-                self._counters,
-                self._inspect,
+                reader.counters,
+                reader.inspect,
                 self.changes,
             ).methods,
             **LeaseService(
                 self.arbiter,
                 self.sessions,
                 self.tenancy,
-                self.access,
+                self.reserved.access,
                 self.changes,
                 self._observer.refused,
                 max_linger=settings.max_linger,
@@ -200,10 +193,10 @@ class Node:
             ).methods,
             **self.programs.methods,
             **ReservationService(
-                self.keeper,
-                self.access,
+                self.reserved.keeper,
+                self.reserved.access,
                 self.tenancy,
-                self.grant_files.folder,
+                self.reserved.grant_files.folder,
                 settings.socket,
             ).methods,
         }
@@ -282,7 +275,7 @@ class Node:
         self.network.recheck()
 
     def _session_opened(self, session: Session) -> None:
-        self.access.opened(session)
+        self.reserved.access.opened(session)
         self.arbiter.session_opened(session)
 
     def _session_gone(self, session: Session, cause: str) -> None:
@@ -308,7 +301,7 @@ class Node:
         found = tuple(map(_lease_card, cards))
         if found != self._lease_cards:  # the first look finds what the start found
             self._lease_cards = found
-            self.grant_files.offer(file for card in cards for file in card.device_files)
+            self.reserved.grant_files.offer(file for card in cards for file in card.device_files)
             self.arbiter.set_cards(found, self.settings.recall_grace)
 
     def _cordoned(self, npu: int, reason: str | None) -> None:
@@ -330,23 +323,10 @@ class Node:
             return Availability.CORDONED, closed[CORDON]
         return Availability.AVAILABLE, ""
 
-    async def _counters(
-        self, files: Sequence[DeviceFile]
-    ) -> Mapping[DeviceFile, CounterReading | None]:
-        if self.ticker is not None:
-            await self.ticker.tick()
-        return await asyncio.to_thread(lambda: {f: read_counters(self.root, f) for f in files})
-
-    async def _inspect(self, npu: int, part: CardPart) -> CardTexts:
-        card = next((card for card in self.inventory.cards if card.index == npu), None)
-        if card is None:
-            raise UnknownDevice(f"npu{npu}")
-        if self.ticker is not None:
-            await self.ticker.tick()
-        return await asyncio.to_thread(collect, self.root, card, part)
-
-    def _is_free(self, file: DeviceFile) -> bool:
-        return not any(file.overlaps(held) for held, _ in self.arbiter.book.held_files())
+    async def _show_faults(self) -> None:
+        assert self.ticker is not None
+        await self.ticker.tick()
+        self.monitor.look_soon()
 
     def _faults(self) -> Faults:
         return Faults() if self.emulation is None else self.emulation.faults
@@ -415,20 +395,6 @@ class Node:
 
 def _lease_card(card: Card) -> LeaseCard:
     return LeaseCard(card.index, len(card.cores), card.device_files)
-
-
-def worker_settings(settings: BrokerSettings) -> WorkerSettings:
-    made = WorkerSettings(
-        user=settings.worker_user,
-        load_timeout=settings.load_timeout,
-        run_timeout=settings.run_timeout,
-        request_timeout=settings.run_timeout + ANSWER_SECONDS,  # it may come in the middle of a run
-        max_enf_bytes=settings.max_program_bytes,
-        cgroup=str(cgroup.delegated() or ""),
-    )
-    if settings.worker_memory_bytes:
-        made = dataclasses.replace(made, memory_bytes=settings.worker_memory_bytes)
-    return made
 
 
 def _path(text: str) -> Path | None:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from furiosa.agent.program import LEVELS
 from furiosa.deviceplugin.settings import BadSettings, Naming, Policy, Registration, from_mapping
-
-LEVELS: Final = ("debug", "info", "warning", "error")
 
 # arguments that are keys of the file: flag, key, help
 _FLAGS: Final = (

@@ -1,24 +1,18 @@
 """furiosa-device-plugin: offers the cores of this node to the kubelet until it is told to stop."""
 
 import asyncio
-import contextlib
-import logging
-import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from furiosa.agent import Node, run_program
 from furiosa.deviceplugin import config_file
 from furiosa.deviceplugin.command_line import parse
-from furiosa.deviceplugin.node import Node
 from furiosa.deviceplugin.offers import resources
 from furiosa.deviceplugin.reconciliation import Reconciliation
 from furiosa.deviceplugin.service import Resource
 from furiosa.deviceplugin.settings import BadSettings, Registration, Settings, from_mapping
 from furiosa.kubelet import DEVICE_PLUGIN, Plugin, PodResources, keep_found, keep_registered
-
-log = logging.getLogger(__name__)
 
 
 class DevicePlugin:
@@ -28,7 +22,7 @@ class DevicePlugin:
         self._settings = settings
         self._file = file
         self._node_name = node_name
-        self._node = Node()
+        self._node = Node("furiosa-device-plugin")
         self._running: dict[str, asyncio.Task[None]] = {}  # by resource
 
     async def run(self) -> None:
@@ -76,18 +70,6 @@ def _ignore(is_registered: bool) -> None:
     """The log has it."""
 
 
-async def serve(settings: Settings, file: Path | None, node_name: str) -> None:
-    """Until SIGTERM or SIGINT."""
-    running = asyncio.current_task()
-    assert running is not None
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await DevicePlugin(settings, file, node_name).run()
-    log.info("stopped")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 after SIGTERM or SIGINT, 2 for bad settings."""
     try:
@@ -96,11 +78,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadSettings as exc:
         sys.stderr.write(f"furiosa-device-plugin: {exc}\n")
         return 2
-    logging.basicConfig(
-        level=line.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-    )
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # of a kubelet that is away it says a lot
-    asyncio.run(serve(settings, line.file, line.node))
+    run_program(DevicePlugin(settings, line.file, line.node).run(), line.log_level)
     return 0

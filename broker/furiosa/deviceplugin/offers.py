@@ -135,13 +135,13 @@ def offers(
     for unit in units:
         is_given = any(unit.id in ids_of(r) for r in mine)
         if is_given or not any(each.covers(unit.file, node) for each in settings.disabled):
-            reason = _trouble(unit, is_given, mine)
+            reason = _trouble(unit, is_given, reservations)
             found.append(Offer(unit, not reason, reason))
     return tuple(found)
 
 
-def _trouble(unit: Unit, is_given: bool, mine: Sequence[ReservationView]) -> str:
-    """Why a pod cannot have it; empty when it can."""
+def _trouble(unit: Unit, is_given: bool, reservations: Sequence[ReservationView]) -> str:
+    """Why a pod cannot have it; empty when it can. What is reserved shows in the cards a moment later."""
     card = unit.card
     if card.health is not Health.ALIVE:
         return f"{card.name} does not answer"
@@ -151,9 +151,9 @@ def _trouble(unit: Unit, is_given: bool, mine: Sequence[ReservationView]) -> str
         return ""
     if card.availability is Availability.CORDONED:
         return f"{card.name}: {card.reason}"
-    for reservation in mine:
+    for reservation in reservations:
         if any(file.overlaps(unit.file) for file in reservation.device_files):
-            return f"reserved as {reservation.label}"
+            return f"reserved by {reservation.manager} as {reservation.label or reservation.name}"
     for core in card.cores:
         if core.core in unit.file.cores and core.state is not CoreState.AVAILABLE:
             return f"in use as {core.device_file}"

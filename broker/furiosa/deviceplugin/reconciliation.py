@@ -10,9 +10,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final, NoReturn
 
+from furiosa.agent import Node
 from furiosa.common.errors import DeviceBusy, FuriosaError
 from furiosa.common.reservations import ReservationView
-from furiosa.deviceplugin.node import Node
 from furiosa.deviceplugin.offers import ids_of, possible_resources
 from furiosa.deviceplugin.settings import Settings
 from furiosa.kubelet import PodResources, PodsDevices

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import grpc
 
+from furiosa.agent import Node
 from furiosa.common.errors import FuriosaError
 from furiosa.deviceplugin.answer import container_answer
-from furiosa.deviceplugin.node import Node
 from furiosa.deviceplugin.offers import Offer, Unit, files_of, ids_of, label_of, offers, units
 from furiosa.deviceplugin.preference import prefer
 from furiosa.deviceplugin.settings import Settings
@@ -142,7 +142,7 @@ class Resource(rpc.DevicePluginServicer):
             wanted = ", ".join(sorted(set(ids) - by_id.keys())) or "device asked for"
             raise _Unknown(f"{self.name}: there is no {wanted}")
         chosen = [by_id[id] for id in ids]
-        made, grants = await self._node.reserve(files_of(chosen), self.name, label_of(ids))
+        made, grants = await self._node.reserve(files_of(chosen), self.name, label=label_of(ids))
         self._on_allocated(made.id)
         log.info(
             "allocated %s of %s as %s, reservation %s",

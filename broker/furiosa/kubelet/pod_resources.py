@@ -16,6 +16,8 @@ from furiosa.proto.kubelet.podresources.v1 import podresources_pb2_grpc as rpc
 
 DEFAULT_SOCKET: Final = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
 CALL_SECONDS: Final = 5.0
+# gRPC would wait up to two minutes before it looks for a kubelet that was away for long
+RECONNECT_SECONDS: Final = 1.0
 MOST_BYTES: Final = 16 * 1024**2  # of an answer; kubectl's own client takes as much
 
 
@@ -57,7 +59,11 @@ class PodResources:
 
     def __init__(self, socket: Path = DEFAULT_SOCKET) -> None:
         self.socket = socket
-        options = (("grpc.max_receive_message_length", MOST_BYTES),)
+        options = (
+            ("grpc.max_receive_message_length", MOST_BYTES),
+            ("grpc.initial_reconnect_backoff_ms", round(RECONNECT_SECONDS * 1000)),
+            ("grpc.max_reconnect_backoff_ms", round(RECONNECT_SECONDS * 1000)),
+        )
         self._channel = grpc.aio.insecure_channel(f"unix:{socket}", options=options)
         self._stub = rpc.PodResourcesListerStub(self._channel)
 

@@ -78,10 +78,13 @@ async def keep_registered(
     kubelet = folder / "kubelet.sock"
     waits = _Waits()
     while True:
-        await _until(kubelet.exists)
-        seen = _identity(kubelet)
-        path = plugin.new_socket(folder)
+        seen = None
         try:
+            if not kubelet.exists():
+                log.info("there is no kubelet at %s yet: waiting for it", kubelet)
+                await _until(kubelet.exists)
+            seen = _identity(kubelet)
+            path = plugin.new_socket(folder)
             async with _served(path, plugin.add):
                 await _register(plugin, kubelet, path)
                 log.info("registered %s with the kubelet as %s", plugin.name, path.name)
@@ -99,7 +102,8 @@ async def keep_registered(
                 log.warning("%s is to be registered again: %s", plugin.name, why)
         except (grpc.aio.AioRpcError, OSError, RuntimeError) as exc:
             log.warning("%s is not registered with the kubelet: %s", plugin.name, _told(exc))
-            await waits.next()
+            # a kubelet that has just been started is not made to wait for what one before it did
+            await waits.next(functools.partial(_is_another, kubelet, seen))
 
 
 async def keep_found(
@@ -192,10 +196,14 @@ class _Waits:
     def reset(self) -> None:
         self._failures = 0
 
-    async def next(self) -> None:
+    async def next(self, enough: Callable[[], bool] = lambda: False) -> None:
+        """It ends early when it is `enough`; then what failed before does not count any more."""
         seconds = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
         self._failures += 1
-        await asyncio.sleep(seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await _until(enough)
+                self.reset()
 
 
 @contextlib.asynccontextmanager
@@ -257,6 +265,10 @@ def _is_known(known: asyncio.Event, path: Path) -> bool:
 
 def _is_still(path: Path, seen: tuple[int, int, int] | None) -> bool:
     return _identity(path) == seen
+
+
+def _is_another(path: Path, seen: tuple[int, int, int] | None) -> bool:
+    return not _is_still(path, seen)
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

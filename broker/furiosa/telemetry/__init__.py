@@ -4,5 +4,5 @@ A process of its own, started by the broker and unprivileged: it reads what stra
 nothing but a listening socket and an inherited socket to the broker, of which it can ask two questions.
 
 `broker_link` asks, `exposition` writes numbers as Prometheus reads them, `pages` says what is behind which
-path, `http_server` speaks HTTP.
+path.
 """

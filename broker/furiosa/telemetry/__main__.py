@@ -7,8 +7,8 @@ import signal
 import socket
 
 from furiosa.common import privileges
+from furiosa.http import HttpServer
 from furiosa.telemetry.broker_link import BrokerLink
-from furiosa.telemetry.http_server import HttpServer
 from furiosa.telemetry.pages import pages
 
 

@@ -1,31 +1,16 @@
 """What is behind which path."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
 from furiosa.common.errors import FuriosaError
+from furiosa.http import Answer, Page
 from furiosa.telemetry.broker_link import BrokerLink
 from furiosa.telemetry.exposition import render
 
 METRICS_SECONDS: Final = 5.0  # half of what Prometheus waits by default
 HEALTH_SECONDS: Final = 1.0  # a loop that is slower than this is as good as dead
-_TEXT: Final = "text/plain; charset=utf-8"
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    status: HTTPStatus
-    content: bytes
-    content_type: str = _TEXT
-
-    @classmethod
-    def of(cls, status: HTTPStatus, line: str) -> "Page":
-        return cls(status, f"{line}\n".encode())
-
-
-Answer = Callable[[str], Awaitable[Page]]  # from the request's Accept header
 
 
 def pages(broker: BrokerLink) -> Mapping[str, Answer]:

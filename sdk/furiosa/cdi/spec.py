@@ -7,6 +7,7 @@ and ours are the same), annotations 0.6, additional groups 0.7.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from furiosa.cdi.access import Access, Mount, access, device_nodes
@@ -16,6 +17,7 @@ from furiosa.common.views import DeviceView
 
 VERSION: Final = "0.3.0"
 KIND: Final = "furiosa.ai/npu"
+CLAIM_KIND: Final = "npu.furiosa.ai/claim"
 EVERYTHING: Final = "all"  # the device that is all cards
 
 Spec = Mapping[str, Any]
@@ -41,9 +43,29 @@ def node_spec(cards: Sequence[DeviceView], where: GrantsView) -> Spec:
     return _spec(KIND, access([DeviceFile(0, ALL)], (), where), devices)
 
 
-def claim_spec(kind: str, name: str, given: Access, nodes: Iterable[str]) -> Spec:
-    """One device, `name`, which is what a claim was given."""
-    return _spec(kind, given, [_edited(name, given, nodes)])
+def claim_spec(
+    claim: str,
+    files: Sequence[DeviceFile],
+    grant: str,
+    cards: Iterable[DeviceView],
+    where: GrantsView,
+) -> Spec:
+    """Of a claim that was given `files`, with one grant: a device for each, since a container may refer to
+    only some of them.
+    """
+    known = tuple(cards)
+    common = access(files, [grant], where)
+    mounts = (*common.common_mounts, *common.own_mounts)
+    devices = []
+    for file in files:
+        given = access([file], (), where, str(file))
+        devices.append(_edited(claim_device(claim, file), given, device_nodes(known, [file])))
+    return _spec(CLAIM_KIND, replace(common, common_mounts=mounts), devices)
+
+
+def claim_device(claim: str, file: DeviceFile) -> str:
+    """What a device of a claim is called."""
+    return f"{claim}-{file}"
 
 
 def text(spec: Spec) -> str:
@@ -66,7 +88,9 @@ def _device(
 
 
 def _edited(name: str, given: Access, nodes: Iterable[str]) -> Spec:
-    edits: dict[str, Any] = {"env": _env(given.own_env), "mounts": _mounts(given.own_mounts)}
+    edits: dict[str, Any] = {"env": _env(given.own_env)}
+    if given.own_mounts:
+        edits["mounts"] = _mounts(given.own_mounts)
     if paths := list(nodes):
         edits["deviceNodes"] = [{"path": path, "permissions": "rw"} for path in paths]
     return {"name": name, "containerEdits": edits}

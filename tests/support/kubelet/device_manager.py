@@ -35,6 +35,8 @@ class DeviceManager(rpc.RegistrationServicer):
         self.registrations = 0
         self.refusals: list[str] = []  # of plugins that wanted to register
         self.changed = asyncio.Condition()
+        # held from the first word to a plugin until what it gave is noted down
+        self.admitting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Plugins
@@ -92,6 +94,10 @@ class DeviceManager(rpc.RegistrationServicer):
 
     async def admit(self, pod: Pod) -> dict[str, Given]:
         """What each container was given. Raises: AdmissionError."""
+        async with self.admitting:
+            return await self._admit(pod)
+
+    async def _admit(self, pod: Pod) -> dict[str, Given]:
         self.pods[pod.name] = pod
         reusable: dict[str, set[str]] = {}
         try:

@@ -19,7 +19,7 @@ labels:
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- $selector := deepCopy $values.nodeSelector -}}
+{{- $selector := deepCopy (default dict $values.nodeSelector) -}}
 {{- if and $values.requireCards (not $values.emulate) -}}
 {{- $_ := set $selector "feature.node.kubernetes.io/pci-1ed2.present" "true" -}}
 {{- end -}}

@@ -19,7 +19,6 @@ RETRY_SECONDS: Final = 0.25
 # Without its broker a node can give nothing to a new pod. But a broker that is replaced is soon back, and
 # pods that are scheduled meanwhile are better off waiting than refused.
 AWAY_SECONDS: Final = 30.0
-CLIENT: Final = "furiosa-device-plugin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +36,15 @@ class NodeState:
 class Node:
     """One connection to the broker at a time, made again when it ends. `run` it.
 
-    `state` is what is known; `version` grows with it.
+    `client` names the program in the broker's log. `state` is what is known; `version` grows with it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, client: str) -> None:
+        self._client = client
         self.state = NodeState()
         self.version = 0
         self._connection: Connection | None = None
-        self._grants: GrantsView | None = None
+        self.grants: GrantsView | None = None  # of the last connection
         self._news = asyncio.Condition()
 
     async def run(self) -> NoReturn:
@@ -53,8 +53,8 @@ class Node:
         refused = ""
         while True:
             try:
-                async with await Connection.open(client=CLIENT) as connection:
-                    self._grants = await connection.grants()
+                async with await Connection.open(client=self._client) as connection:
+                    self.grants = await connection.grants()
                     self._connection = connection
                     log.info("connected to the broker %s", connection.broker_version)
                     refused = ""
@@ -73,15 +73,15 @@ class Node:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def reserve(
-        self, files: Sequence[DeviceFile], manager: str, label: str
+        self, files: Sequence[DeviceFile], manager: str, *, label: str, name: str = ""
     ) -> tuple[ReservationView, GrantsView]:
         """And where things are. Raises: what the broker says; BrokerUnavailable."""
         connection = self._connected()
-        made = await connection.reserve(files, manager=manager, label=label)
-        assert self._grants is not None
+        made = await connection.reserve(files, manager=manager, label=label, name=name)
+        assert self.grants is not None
         others = (r for r in self.state.reservations if r.id != made.id)
         await self._tell(replace(self.state, reservations=(*others, made)))
-        return made, self._grants
+        return made, self.grants
 
     async def reservations(self) -> tuple[ReservationView, ...]:
         """Raises: BrokerUnavailable."""
@@ -129,5 +129,5 @@ class Node:
 
     def _connected(self) -> Connection:
         if self._connection is None:
-            raise BrokerUnavailable("this node", "the device plugin is not connected to it now")
+            raise BrokerUnavailable("this node", "not connected to it now")
         return self._connection

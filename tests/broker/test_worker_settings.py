@@ -1,7 +1,7 @@
 """What the parts are told of the settings."""
 
-from furiosa.broker.node import worker_settings
 from furiosa.broker.settings import BrokerSettings
+from furiosa.broker.worker_settings import worker_settings
 
 
 def test_workers_have_the_limits_that_the_broker_has() -> None:

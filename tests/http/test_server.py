@@ -8,9 +8,7 @@ from http import HTTPStatus
 
 import pytest
 
-from furiosa.telemetry import http_server
-from furiosa.telemetry.http_server import HttpServer
-from furiosa.telemetry.pages import Page
+from furiosa.http import HttpServer, Page, server
 from support.waiting import until
 
 BIG = b"x" * 8_000_000
@@ -144,7 +142,7 @@ async def test_what_is_not_http_gets_one_answer_and_the_end(
 
 
 async def test_a_slow_head_has_a_deadline(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(server, "FIRST_SECONDS", 0.05)
     client = await site.client()
     client.send(b"GET /a HTTP/1.1\r\nHos")
     assert await client.closed()
@@ -153,7 +151,7 @@ async def test_a_slow_head_has_a_deadline(site: Site, monkeypatch: pytest.Monkey
 async def test_one_who_does_not_read_has_a_deadline(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "WRITE_SECONDS", 0.05)
+    monkeypatch.setattr(server, "WRITE_SECONDS", 0.05)
     reader, writer = await asyncio.open_connection(*site.listener.getsockname(), limit=1024)
     writer.write(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
     await reader.readexactly(1)
@@ -167,7 +165,7 @@ async def test_one_who_does_not_read_has_a_deadline(
 
 
 async def test_idle_clients_keep_nobody_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 4)
     idle = [await site.client() for _ in range(4)]
     for client in idle:
         client.send(b"GET ")
@@ -181,7 +179,7 @@ async def test_idle_clients_keep_nobody_out(site: Site, monkeypatch: pytest.Monk
 async def test_no_more_are_answered_at_once_than_the_bound(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 1)
     busy = await site.client()
     busy.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
     await site.asked.wait()

@@ -15,7 +15,7 @@ from typing import Final
 
 import h11
 
-from furiosa.telemetry.pages import Answer, Page
+from furiosa.http.page import Answer, Page
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class HttpServer:
             return await answer(accept.decode("latin-1"))
         except Exception:  # the boundary: every error becomes a status
             _log.exception("no page for %s", path)
-            return Page.of(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the broker's log")
+            return Page.of(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the log")
 
 
 class _Connection:

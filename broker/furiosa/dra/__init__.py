@@ -1,0 +1,1 @@
+"""NPU cores by dynamic resource allocation: the scheduler chooses, the broker keeps them for the claim."""
