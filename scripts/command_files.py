@@ -29,6 +29,7 @@ from furiosa.compiler.options import IRS
 from furiosa.deviceplugin import command_line as device_plugin_command_line
 from furiosa.dra import main as dra_main
 from furiosa.exporter import command_line as exporter_command_line
+from furiosa.featurediscovery import main as featurediscovery_main
 
 ROOT: Final = Path(__file__).resolve().parent.parent / "share"
 SHELLS: Final = {
@@ -179,6 +180,13 @@ PROGRAMS: Final = (
         "tell Prometheus of the NPUs",
         exporter_command_line.parser,
         EXPORTED + NODE + STATUS_OF_DAEMONS,
+        section=8,
+    ),
+    Program(
+        "furiosa-npu-feature-discovery",
+        "label a node by its NPUs",
+        featurediscovery_main.parser,
+        EXPORTED + STATUS_OF_DAEMONS,
         section=8,
     ),
 )

@@ -40,7 +40,7 @@ def test_a_bad_file_does_not_keep_the_broker_from_starting(path: Path, content: 
 async def test_what_cannot_be_written_has_not_happened(path: Path) -> None:
     said: Said = []
     cordons = a_file(path, said)
-    path.with_suffix(".new").mkdir()
+    path.mkdir()
     with pytest.raises(OSError, match="directory"):
         await cordons.set(1, "x")
     assert (cordons.reasons, said) == ({}, [])

@@ -1,5 +1,6 @@
 """Pods as the manifests confine them, in real containers: they can do their work, and no more is needed."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,12 @@ def infer(path):
         (tensor,) = runner.model.inputs()
         (output,) = runner.run([numpy.zeros(tensor.shape, tensor.numpy_dtype)])
         return output.shape
+"""
+
+
+GET = """
+import urllib.request
+print(urllib.request.urlopen("http://127.0.0.1:{port}{path}").read().decode())
 """
 
 
@@ -76,3 +83,20 @@ async def test_a_pod_computes_on_the_card_that_it_asked_for(
     log = broker.read_text()
     assert "lease.granted" in log
     assert "worker.lacks" not in log, "its workers are as confined as those of a broker on the node"
+
+
+async def test_labels_and_metrics_are_those_of_the_brokers_cards(
+    node: Node, manifests: dict[str, Object]
+) -> None:
+    broker = node.run(manifests["DaemonSet/furiosa-broker"], {})
+    block_until(lambda: "broker.ready" in broker.read_text())
+    async with FakeKubelet(node.path("/var/lib/kubelet")):
+        discovery = node.run(manifests["DaemonSet/furiosa-npu-feature-discovery"], {})
+        exporter = node.run(manifests["DaemonSet/furiosa-npu-metrics-exporter"], {})
+        labels = node.path("/etc/kubernetes/node-feature-discovery/features.d/furiosa-npu")
+        await asyncio.to_thread(block_until, labels.exists)
+        assert "beta.furiosa.ai/npu.count=2" in labels.read_text(), discovery.read_text()
+        await asyncio.to_thread(block_until, lambda: "listening" in exporter.read_text())
+        metrics = node.ask("metrics-exporter", GET.format(port=6254, path="/metrics"))
+        assert metrics.count("furiosa_npu_alive{") == 2
+    assert node.ask("broker", GET.format(port=9464, path="/readyz")).strip() == "ready"

@@ -170,11 +170,31 @@ async def test_a_file_that_changes_is_read_again_and_a_bad_one_changes_nothing(
     assert "settings changed: policy=whole interval=7 disabled=none" in caplog.text
 
 
+async def test_a_file_that_is_right_only_after_a_restart_changes_nothing_until_then(
+    tmp_path: Path, look: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("{}")
+    changes = config_file.changes(file, config_file.read(file))
+    file.write_text("resourcePolicy: dynamic\nresourceNames: cores\ninterval: 5")
+    assert config_file.read(file).policy is Policy.DYNAMIC
+    task = asyncio.ensure_future(anext(changes))
+    await until(lambda: task.done() or bool(caplog.records))
+    assert not task.done()
+    assert "to change resourceNames takes a restart; until then resourcePolicy" in caplog.text
+    file.write_text("interval: 7")
+    assert await task == Settings(interval=7)
+    await changes.aclose()
+
+
 @pytest.mark.parametrize(
     ("text", "match"),
     [
         ("- a", "is a list, expected keys and values"),
         ("a: [", "is no YAML"),
+        ("interval: 2024-02-30", "is no YAML: day is out of range"),
+        ("interval: !!float ''", "is no YAML"),
+        pytest.param("[" * 3000, "is no YAML: nested too deep", id="deep"),
         ("b: 1", "no key 'b'"),
     ],
 )

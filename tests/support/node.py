@@ -68,6 +68,18 @@ class Node:
             )
         return log
 
+    def ask(self, name: str, code: str) -> str:
+        """What Python prints in the container of that name."""
+        done = subprocess.run(
+            [*self._podman.within(name), sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def client(self, environ: Mapping[str, str], mounts: Mapping[str, str], user: str) -> Steered:
         """A container that the kubelet gave `environ` and `mounts`, the node's path by its own."""
         volumes = [f"{self.path(source)}:{target}:ro" for target, source in mounts.items()]

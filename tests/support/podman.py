@@ -97,6 +97,10 @@ class Podman:
             *("--name", name),
         ]
 
+    def within(self, name: str) -> list[str]:
+        """The first words of a command that runs something in a container."""
+        return [*self._podman, "exec", name]
+
     def close(self) -> None:
         subprocess.run(
             [*self._podman, "rm", "--all", "--force", "--time", "0"],

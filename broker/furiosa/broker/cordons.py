@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from furiosa.broker.log import event
-from furiosa.broker.state_file import replace_file
+from furiosa.common.files import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -53,4 +53,4 @@ class Cordons:
             self._on_change(npu, reason)
 
     def _write(self, reasons: Mapping[int, str]) -> None:
-        replace_file(self._path, json.dumps(reasons).encode(), sync=True)
+        replace_file(self._path, json.dumps(reasons).encode(), mode=0o600)

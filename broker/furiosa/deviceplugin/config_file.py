@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -41,19 +41,30 @@ async def changes(path: Path, settings: Settings) -> AsyncGenerator[Settings, No
                 continue
             seen = text
             found = _parsed(path, text)
+            late = needs_restart(settings, found)
+            found = _taken_over(path, settings, found, late)
         except BadSettings as exc:
             if str(exc) != refused:
                 refused = str(exc)
                 log.error("the settings stay as they are: %s", exc)
             continue
         refused = ""
-        if late := needs_restart(settings, found):
+        if late:
             log.warning("%s: to change %s takes a restart", path, ", ".join(late))
-        found = taken_over(settings, found)
         if found != settings:
             log.info("settings changed: %s", found.told)
             settings = found
             yield settings
+
+
+def _taken_over(path: Path, before: Settings, after: Settings, late: Sequence[str]) -> Settings:
+    """Raises: BadSettings, when the file is right only with keys that take a restart."""
+    try:
+        return taken_over(before, after)
+    except BadSettings as exc:
+        raise BadSettings(
+            f"{path}: to change {', '.join(late)} takes a restart; until then {exc}"
+        ) from None
 
 
 def _text(path: Path) -> str:
@@ -69,8 +80,10 @@ def _text(path: Path) -> str:
 def _parsed(path: Path, text: str) -> Settings:
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, ValueError, IndexError) as exc:  # of 2024-02-30 it is no YAMLError
         raise BadSettings(f"{path} is no YAML: {exc}") from None
+    except RecursionError:
+        raise BadSettings(f"{path} is no YAML: nested too deep") from None
     if values is None:
         values = {}
     if not isinstance(values, dict):

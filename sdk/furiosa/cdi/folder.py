@@ -6,8 +6,6 @@ is there whole or not at all: runtimes read whenever they like.
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -15,6 +13,7 @@ from typing import Final
 import yaml
 
 from furiosa.cdi.spec import Spec, qualified
+from furiosa.common.files import replace_file
 
 FOLDERS: Final = (Path("/etc/cdi"), Path("/var/run/cdi"))  # the later wins
 PREFIX: Final = "furiosa.ai-npu"  # what names of our files begin with
@@ -28,18 +27,7 @@ class BadSpec(Exception):
 def write(path: Path, text: str) -> None:
     """Replaces what is there in one step; the folder is made. Raises: OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(fresh)
-        raise
+    replace_file(path, text.encode())
 
 
 def remove(path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from furiosa.broker.reservations.record import Reservation
-from furiosa.broker.state_file import replace_file
+from furiosa.common.files import replace_file
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -28,4 +28,4 @@ def load(path: Path) -> tuple[Reservation, ...]:
 
 def save(path: Path, reservations: tuple[Reservation, ...], *, sync: bool) -> None:
     """`sync`: it outlives a loss of power, else only the end of this process. Raises: OSError."""
-    replace_file(path, msgspec.json.encode(Saved(reservations)), sync=sync)
+    replace_file(path, msgspec.json.encode(Saved(reservations)), sync=sync, mode=0o600)

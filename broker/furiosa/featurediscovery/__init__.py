@@ -1,0 +1,1 @@
+"""What NPUs a node has, as labels for the scheduler, through Node Feature Discovery."""
