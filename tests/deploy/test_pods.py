@@ -1,6 +1,5 @@
 """Pods as the manifests confine them, in real containers: they can do their work, and no more is needed."""
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from support.kubelet.fake import FakeKubelet
 from support.kubelet.pods import Pod
 from support.node import Node
 from support.qdq_nets import Qdq
-from support.waiting import block_until
+from support.waiting import until
 
 RESOURCE = "beta.furiosa.ai/npu"
 INFER = """
@@ -65,7 +64,7 @@ async def test_a_pod_computes_on_the_card_that_it_asked_for(
     onnx.write_bytes(model())
     broker = node.run(manifests["DaemonSet/furiosa-broker"], {})
     manager = node.path("/var/lib/furiosa/grants/manager")
-    block_until(manager.exists)
+    await until(manager.exists)
     async with FakeKubelet(node.path("/var/lib/kubelet")) as kubelet:
         plugin = node.run(manifests["DaemonSet/furiosa-device-plugin"], {"config": config})
         try:
@@ -89,14 +88,14 @@ async def test_labels_and_metrics_are_those_of_the_brokers_cards(
     node: Node, manifests: dict[str, Object]
 ) -> None:
     broker = node.run(manifests["DaemonSet/furiosa-broker"], {})
-    block_until(lambda: "broker.ready" in broker.read_text())
+    await until(lambda: "broker.ready" in broker.read_text())
     async with FakeKubelet(node.path("/var/lib/kubelet")):
         discovery = node.run(manifests["DaemonSet/furiosa-npu-feature-discovery"], {})
         exporter = node.run(manifests["DaemonSet/furiosa-npu-metrics-exporter"], {})
         labels = node.path("/etc/kubernetes/node-feature-discovery/features.d/furiosa-npu")
-        await asyncio.to_thread(block_until, labels.exists)
+        await until(labels.exists)
         assert "beta.furiosa.ai/npu.count=2" in labels.read_text(), discovery.read_text()
-        await asyncio.to_thread(block_until, lambda: "listening" in exporter.read_text())
+        await until(lambda: "metrics at " in exporter.read_text())
         metrics = node.ask("metrics-exporter", GET.format(port=6254, path="/metrics"))
         assert metrics.count("furiosa_npu_alive{") == 2
     assert node.ask("broker", GET.format(port=9464, path="/readyz")).strip() == "ready"

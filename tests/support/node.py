@@ -4,6 +4,7 @@ Folders of the node are below `root`, so those of this machine are left alone. P
 environment.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -37,8 +38,9 @@ class Node:
     def __exit__(self, *_: object) -> None:
         for pod in self._pods:
             pod.terminate()
-        for pod in self._pods:
-            pod.wait(timeout=30)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            for pod in self._pods:
+                pod.wait(timeout=20)
         self._podman.close()
 
     def path(self, path: str) -> Path:
