@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -54,9 +54,15 @@ class Podman:
         )
 
     def start(
-        self, *devices: str, user: str = "0", mounts: Sequence[str] = (), broker: str = ""
+        self,
+        *devices: str,
+        user: str = "0",
+        mounts: Sequence[str] = (),
+        broker: str = "",
+        environ: Mapping[str, str] | None = None,
     ) -> Steered:
-        """A container with these CDI devices, which say where the broker is, or with `mounts` and `broker`.
+        """A container with these CDI devices, which say where the broker is, or with `mounts` and `broker`,
+        or `environ`.
 
         Raises: AssertionError when it cannot be started.
         """
@@ -65,21 +71,35 @@ class Podman:
         rootfs.mkdir()
         command = [
             *("unshare", "-m", "sh", "-c", _IN_CDI, str(self.cdi), str(CDI)),
-            *(*self._podman, "run", "--rm", "-i", "--runtime", "runc", "--network", "none"),
-            *("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096"),
-            *("--name", f"c{self._count}", "--user", user),
+            *self.run(f"c{self._count}"),
+            *("-i", "--user", user),
         ]
         for path in (*_OF_THE_MACHINE, sys.base_prefix, sys.prefix, REPOSITORY, self.shared):
             if Path(path).exists():
                 command += ["-v", f"{path}:{path}:ro"]
         for mount in mounts:
             command += ["-v", mount]
+        given = dict(environ or {})
         if broker:
-            command += ["-e", f"FURIOSA_BROKER={broker}"]
+            given["FURIOSA_BROKER"] = broker
+        for name, value in given.items():
+            command += ["-e", f"{name}={value}"]
         for device in devices:
             command += ["--device", device]
         command += ["--rootfs", str(rootfs)]
         return Steered(os.environ, within=command)
+
+    def run(self, name: str) -> list[str]:
+        """The first words of a command that runs a container."""
+        return [
+            *(*self._podman, "run", "--rm", "--runtime", "runc", "--network", "none"),
+            *("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096"),
+            *("--name", name),
+        ]
+
+    def within(self, name: str) -> list[str]:
+        """The first words of a command that runs something in a container."""
+        return [*self._podman, "exec", name]
 
     def close(self) -> None:
         subprocess.run(
