@@ -3,8 +3,7 @@
 import asyncio
 import re
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,12 @@ from furiosa.client import Connection
 from furiosa.common.faults import Dead
 from furiosa.common.names import DeviceFile
 from furiosa.common.selector import DeviceSpec
-from furiosa.deviceplugin.main import DevicePlugin
 from furiosa.deviceplugin.settings import (
     DUAL_RESOURCE,
     ORIGINAL_RESOURCE,
     SINGLE_RESOURCE,
-    Naming,
     Policy,
     Registration,
-    Settings,
 )
 from support.boxes import Box
 from support.clients import Raised
@@ -33,38 +29,6 @@ from support.kubelet.pods import AdmissionError, ContainerSpec, Given, Pod
 
 NPU = ORIGINAL_RESOURCE
 Run = Callable[..., "asyncio.Task[object]"]
-
-
-@pytest.fixture
-def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    made = Daemon(2, "--health-recovery", "0.2")
-    made.start()
-    monkeypatch.setenv("FURIOSA_BROKER", made.environ["FURIOSA_BROKER"])
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def run(daemon: Daemon, kubelet: FakeKubelet, start: Start) -> Run:
-    def run(policy: Policy = Policy.WHOLE, **changes: object) -> "asyncio.Task[object]":
-        naming = Naming.CORES if policy is Policy.DYNAMIC else Naming.ORIGINAL
-        settings = Settings(
-            policy,
-            naming=naming,
-            interval=0.02,
-            plugin_dir=kubelet.device_plugins,
-            registry_dir=kubelet.plugins_registry,
-            pod_resources=kubelet.pod_resources,
-        )
-        return start(DevicePlugin(replace(settings, **changes), None, "node").run())  # type: ignore[arg-type]  # of the test
-
-    return run
-
-
-@pytest.fixture
-async def broker(daemon: Daemon) -> AsyncIterator[Connection]:
-    async with await Connection.open(client="test") as connection:
-        yield connection
 
 
 def grant_of(given: Given) -> str:
