@@ -17,6 +17,7 @@ from support.clients import Steered
 from support.podman import Podman
 
 _OF_THE_MACHINE: Final = ("/usr", "/lib", "/lib64", "/bin", "/etc/ssl", "/etc/passwd", "/etc/group")
+_OF_AN_IMAGE: Final = ("tmp", "var/tmp", "home", "root", "run", "opt", "srv", "mnt")
 _REPOSITORY: Final = Path(__file__).resolve().parents[2]
 _BIN: Final = str(Path(sys.executable).parent)
 
@@ -99,7 +100,8 @@ class Node:
 
     def _rootfs(self, name: str) -> list[str]:
         rootfs = self.root / f"rootfs-{name}"
-        rootfs.mkdir()
+        for folder in _OF_AN_IMAGE:
+            (rootfs / folder).mkdir(parents=True)
         words = []
         for path in (*_OF_THE_MACHINE, sys.base_prefix, sys.prefix, _REPOSITORY):
             if Path(path).exists():
