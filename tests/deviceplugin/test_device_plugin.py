@@ -187,6 +187,22 @@ async def test_init_and_app_containers_share_their_devices(
             assert box.ask(f"acquire({given[name].envs['FURIOSA_DEVICES']!r})")
 
 
+async def test_a_pod_with_devices_in_an_init_container_alone_keeps_them_until_it_has_come(
+    kubelet: FakeKubelet, run: Run, broker: Connection, daemon: Daemon, tmp_path: Path
+) -> None:
+    """The kubelet lists no init containers."""
+    run(Policy.SINGLE)
+    await kubelet.until(lambda: kubelet.allocatable(NPU) == 4)
+    containers = (ContainerSpec("app", {}), ContainerSpec("init", {NPU: 1}, init=True))
+    given = (await kubelet.admit(Pod("p", containers)))["init"]
+    lists = kubelet.lists
+    await kubelet.until(lambda: kubelet.lists > lists + 5)
+    assert len(await broker.reservations()) == 1
+    with await asyncio.to_thread(Box, daemon.environ, [grant_of(given)], tmp_path) as box:
+        assert box.ask(f"acquire({given.envs['FURIOSA_DEVICES']!r})")
+    await until_free(broker)
+
+
 async def test_a_dead_card_is_unhealthy_and_comes_back(
     kubelet: FakeKubelet, daemon: Daemon, start: Start, run: Run, broker: Connection
 ) -> None:

@@ -88,9 +88,8 @@ async def test_4_a_start_wipes_the_folder_and_forgets_all_but_the_checkpoint(
     left = {path.name for path in kubelet.device_plugins.iterdir()}
     assert left == {"kubelet.sock", "kubelet_internal_checkpoint", "sub"}
     assert kubelet.capacity(THING) == 0
-    (entry,) = json.loads((kubelet.device_plugins / "kubelet_internal_checkpoint").read_text())[
-        "PodDeviceEntries"
-    ]
+    checkpoint = json.loads((kubelet.device_plugins / "kubelet_internal_checkpoint").read_text())
+    (entry,) = checkpoint["Data"]["PodDeviceEntries"]
     assert (entry["PodUID"], entry["ResourceName"]) == ("p", THING)
 
 

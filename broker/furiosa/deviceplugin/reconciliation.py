@@ -1,8 +1,9 @@
 """Ends reservations whose pods have gone: the kubelet does not tell, it only stops to list them.
 
 A reservation is over when two lists in a row, both begun after it was made, do not name its devices, and
-nothing of it lives, which the broker knows. Time alone ends nothing. Without the pod resources API nothing
-is ended here: what is allocated anew replaces what was before.
+nothing of it lives, which the broker knows. Time alone ends nothing. The lists leave init containers out:
+what nobody has come for yet also stays as long as the kubelet's checkpoint names it. Without the pod
+resources API nothing is ended here: what is allocated anew replaces what was before.
 """
 
 import asyncio
@@ -12,10 +13,10 @@ from typing import Final, NoReturn
 
 from furiosa.agent import Node
 from furiosa.common.errors import DeviceBusy, FuriosaError
-from furiosa.common.reservations import ReservationView
+from furiosa.common.reservations import ReservationState, ReservationView
 from furiosa.deviceplugin.offers import ids_of, possible_resources
 from furiosa.deviceplugin.settings import Settings
-from furiosa.kubelet import PodResources, PodsDevices
+from furiosa.kubelet import PodResources, PodsDevices, noted_ids
 from furiosa.kubelet.pod_resources import PodResourcesUnavailable
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class Reconciliation:
         try:
             standing = await self._node.reservations()
             listed = await self._pods.list()
+            noted = await asyncio.to_thread(noted_ids, self._settings().plugin_dir)
         except (PodResourcesUnavailable, FuriosaError) as exc:
             if str(exc) != self._complaint:
                 self._complaint = str(exc)
@@ -61,7 +63,7 @@ class Reconciliation:
         mine = {r.id: r for r in standing if r.manager in managers}
         given = given_ids(listed)
         self._missed = {
-            id: 0 if self._is_given(r, given) else self._missed.get(id, 0) + 1
+            id: 0 if self._is_given(r, given, noted) else self._missed.get(id, 0) + 1
             for id, r in mine.items()
             if id not in self._during
         }
@@ -69,8 +71,17 @@ class Reconciliation:
         lingering = {r.id for r in over if not await self._end(r)}
         await self._node.set_lingering(frozenset(lingering))
 
-    def _is_given(self, r: ReservationView, given: Mapping[str, frozenset[str]]) -> bool:
-        return bool(ids_of(r) & given.get(r.manager, frozenset()))
+    def _is_given(
+        self,
+        r: ReservationView,
+        given: Mapping[str, frozenset[str]],
+        noted: Mapping[str, frozenset[str]],
+    ) -> bool:
+        if ids_of(r) & given.get(r.manager, frozenset()):
+            return True
+        return r.state is ReservationState.OPEN and bool(
+            ids_of(r) & noted.get(r.manager, frozenset())
+        )
 
     async def _end(self, reservation: ReservationView) -> bool:
         """False: something of it still lives, or the broker is away."""

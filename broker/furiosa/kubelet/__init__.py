@@ -3,6 +3,7 @@
 Source: kubernetes.io, "Device Plugins" and "Kubelet Device Manager API Versions"; measured on kubelet 1.32.
 """
 
+from furiosa.kubelet.checkpoint import noted_ids
 from furiosa.kubelet.pod_resources import ClaimedDevice, HeldDevices, PodResources, PodsDevices
 from furiosa.kubelet.registration import (
     DEVICE_PLUGIN,
@@ -24,4 +25,5 @@ __all__ = [
     "Streams",
     "keep_found",
     "keep_registered",
+    "noted_ids",
 ]

@@ -147,11 +147,20 @@ class DeviceManager(rpc.RegistrationServicer):
 
     def checkpoint(self) -> None:
         entries = [
-            {"PodUID": pod, "ContainerName": container, "ResourceName": resource, "DeviceIDs": ids}
+            {
+                "PodUID": pod,
+                "ContainerName": container,
+                "ResourceName": resource,
+                "DeviceIDs": {"-1": ids},
+            }
             for (pod, container), given in self.given.items()
             for resource, ids in given.ids.items()
         ]
-        (self.folder / CHECKPOINT).write_text(json.dumps({"PodDeviceEntries": entries}))
+        (self.folder / CHECKPOINT).write_text(
+            json.dumps(
+                {"Data": {"PodDeviceEntries": entries, "RegisteredDevices": {}}, "Checksum": 0}
+            )
+        )
 
     def in_use(self, resource: str) -> set[str]:
         return {id for given in self.given.values() for id in given.ids.get(resource, ())}
