@@ -139,7 +139,7 @@ def test_values_are_checked() -> None:
     wrong: Mapping[str, Any]
     for wrong in (
         {"emulate": "2"},
-        {"broker": {"pods": "none"}},
+        {"broker": {"containers": "none"}},
         {"brokers": {}},
         {"paths": {"kubelet": "relative"}},
         {"metricsExporter": {"port": 0}},
@@ -185,7 +185,7 @@ def test_emulated_is_the_same_on_every_node_and_with_virtual_cards(tmp_path: Pat
 
 def test_the_broker_is_given_settings_that_exist() -> None:
     settings = BrokerSettings.load(container("furiosa-broker")["args"], {})
-    assert (settings.pods, settings.root) == ("granted", Path("/host"))
+    assert (settings.containers, settings.root) == ("granted", Path("/host"))
     assert settings.socket_mode == 0o666
     assert settings.emulate == 0
     (port,) = container("furiosa-broker")["ports"]

@@ -174,6 +174,24 @@ def test_a_container_has_what_was_reserved_for_it(daemon: Daemon, podman: Podman
         connection.cancel_reservation(made.id)
 
 
+def test_a_container_that_was_given_nothing_gets_nothing_where_grants_are_needed(
+    podman: Podman,
+) -> None:
+    strict = Daemon(1, "--containers", "granted", embedded=False)
+    strict.start()
+    try:
+        mounts = [f"{strict.folder}:{strict.folder}:ro"]
+        with (
+            podman.start(mounts=mounts, broker=strict.environ["FURIOSA_BROKER"]) as container,
+            Steered(strict.environ) as here,
+        ):
+            with pytest.raises(Raised, match="may not lease cores: it was started without"):
+                container.ask("acquire('npu0pe0')")
+            assert here.ask("acquire('npu0pe0')"), "a process of the host is no container"
+    finally:
+        strict.stop()
+
+
 def test_a_device_that_is_not_there_is_refused_by_the_runtime(podman: Podman) -> None:
     with pytest.raises(AssertionError, match="the client has ended"):
         podman.start("furiosa.ai/npu=npu7")

@@ -30,7 +30,7 @@ Contain = Callable[..., Box]
 
 @pytest.fixture
 def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
-    made = Daemon(2, "--pods", "granted", embedded=False)
+    made = Daemon(2, "--containers", "granted", embedded=False)
     (made.folder / "tenants").write_text(REFUSE)
     made.set("--tenants", str(made.folder / "tenants"))
     made.start()

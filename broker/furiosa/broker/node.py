@@ -152,7 +152,7 @@ class Node:
                 self.arbiter,
                 lambda: self.inventory.files,
                 self.audit.record,
-                pods_need_grants=settings.pods == "granted",
+                containers_need_grants=settings.containers == "granted",
             )
         self.recovery = Recovery(self.arbiter, self.deaths, settings.reconnect_grace)
         self.programs = ProgramService(

@@ -50,9 +50,9 @@ class BrokerSettings:
     socket_mode: int = _setting(0o660, "permissions of both sockets, octal")
     socket_group: str = _setting("furiosa", "group of both sockets, if there is such a group")
     worker_user: str = _setting("nobody", "whom workers run as when the broker runs as root")
-    pods: str = _setting(
+    containers: str = _setting(
         "any",
-        "which Kubernetes pods may lease: any, or granted, those that the cluster has given cores",
+        "which containers may lease: any, or granted, those that were given cores; docs/reservations.md",
     )
     placement: str = _setting("pack", "which free cores: pack fills cards, spread empties them")
     aging: float = _setting(30.0, "seconds of waiting that count like one step of priority")
@@ -112,7 +112,7 @@ class BrokerSettings:
             ("log_level", ("DEBUG", "INFO", "WARNING", "ERROR")),
             ("log_format", ("text", "logfmt", "json")),
             ("data_plane", ("on", "off", "auto")),
-            ("pods", ("any", "granted")),
+            ("containers", ("any", "granted")),
             ("placement", ("pack", "spread")),
             ("journal_sync", ("never", "second", "always")),
         ):

@@ -51,7 +51,7 @@ function _shtab_furiosa_brokerd_using
 end
 
 set -g _shtab_furiosa_brokerd_commands
-set -g _shtab_furiosa_brokerd_opts_with_value --aging --audit-log --config --data-listen --data-plane --drain-grace --emulate --health-recovery --idle-exit --journal-sync --listen --load-timeout --log-format --log-level --max-arena-bytes --max-celsius --max-linger --max-program-bytes --metrics-listen --placement --pods --ready-fd --recall-grace --reconnect-grace --root --run-timeout --socket --socket-group --socket-mode --state --tenants --tls-cert --tls-client-ca --tls-key --worker-memory-bytes --worker-user
+set -g _shtab_furiosa_brokerd_opts_with_value --aging --audit-log --config --containers --data-listen --data-plane --drain-grace --emulate --health-recovery --idle-exit --journal-sync --listen --load-timeout --log-format --log-level --max-arena-bytes --max-celsius --max-linger --max-program-bytes --metrics-listen --placement --ready-fd --recall-grace --reconnect-grace --root --run-timeout --socket --socket-group --socket-mode --state --tenants --tls-cert --tls-client-ca --tls-key --worker-memory-bytes --worker-user
 
 complete -c furiosa-brokerd -e
 complete -c furiosa-brokerd -f
@@ -73,7 +73,7 @@ complete -c furiosa-brokerd -n _shtab_furiosa_brokerd_using -l metrics-listen -x
 complete -c furiosa-brokerd -n _shtab_furiosa_brokerd_using -l socket-mode -x -d 'permissions of both sockets, octal (default: 660)'
 complete -c furiosa-brokerd -n _shtab_furiosa_brokerd_using -l socket-group -x -d 'group of both sockets, if there is such a group (default: furiosa)'
 complete -c furiosa-brokerd -n _shtab_furiosa_brokerd_using -l worker-user -x -d 'whom workers run as when the broker runs as root (default: nobody)'
-complete -c furiosa-brokerd -n _shtab_furiosa_brokerd_using -l pods -x -d 'which Kubernetes pods may lease: any, or granted, those that the cluster has given cores (default: any)'
+complete -c furiosa-brokerd -n _shtab_furiosa_brokerd_using -l containers -x -d 'which containers may lease: any, or granted, those that were given cores; docs/reservations.md (default: any)'
 complete -c furiosa-brokerd -n _shtab_furiosa_brokerd_using -l placement -x -d 'which free cores: pack fills cards, spread empties them (default: pack)'
 complete -c furiosa-brokerd -n _shtab_furiosa_brokerd_using -l aging -x -d 'seconds of waiting that count like one step of priority (default: 30.0)'
 complete -c furiosa-brokerd -n _shtab_furiosa_brokerd_using -l recall-grace -x -d 'seconds an owner has when his lease expires, is revoked or preempted (default: 10.0)'

@@ -51,7 +51,7 @@ function _shtab_furiosa_using
 end
 
 set -g _shtab_furiosa_commands compile litmus bench compiler brokerd
-set -g _shtab_furiosa_opts_with_value --aging --analyze-memory --audit-log --batch --batch-size --compare --compiler-config --config --data-listen --data-plane --devices --dot-graph --drain-grace --dump --duration --emulate --genetic-optimization --health-recovery --idle-exit --io-threads --journal-sync --listen --load-timeout --log-format --log-level --max-arena-bytes --max-celsius --max-linger --max-program-bytes --metrics-listen --output --placement --plot --pods --queries --ready-fd --recall-grace --reconnect-grace --root --run-timeout --socket --socket-group --socket-mode --state --target-ir --target-npu --tenants --tls-cert --tls-client-ca --tls-key --trace-output --warm-up --worker-memory-bytes --worker-user --workers --workload -C -T -b -d -ga -n -o -t -w
+set -g _shtab_furiosa_opts_with_value --aging --analyze-memory --audit-log --batch --batch-size --compare --compiler-config --config --containers --data-listen --data-plane --devices --dot-graph --drain-grace --dump --duration --emulate --genetic-optimization --health-recovery --idle-exit --io-threads --journal-sync --listen --load-timeout --log-format --log-level --max-arena-bytes --max-celsius --max-linger --max-program-bytes --metrics-listen --output --placement --plot --queries --ready-fd --recall-grace --reconnect-grace --root --run-timeout --socket --socket-group --socket-mode --state --target-ir --target-npu --tenants --tls-cert --tls-client-ca --tls-key --trace-output --warm-up --worker-memory-bytes --worker-user --workers --workload -C -T -b -d -ga -n -o -t -w
 
 complete -c furiosa -e
 complete -c furiosa -f
@@ -128,7 +128,7 @@ complete -c furiosa -n '_shtab_furiosa_using brokerd' -l metrics-listen -x -d 'a
 complete -c furiosa -n '_shtab_furiosa_using brokerd' -l socket-mode -x -d 'permissions of both sockets, octal (default: 660)'
 complete -c furiosa -n '_shtab_furiosa_using brokerd' -l socket-group -x -d 'group of both sockets, if there is such a group (default: furiosa)'
 complete -c furiosa -n '_shtab_furiosa_using brokerd' -l worker-user -x -d 'whom workers run as when the broker runs as root (default: nobody)'
-complete -c furiosa -n '_shtab_furiosa_using brokerd' -l pods -x -d 'which Kubernetes pods may lease: any, or granted, those that the cluster has given cores (default: any)'
+complete -c furiosa -n '_shtab_furiosa_using brokerd' -l containers -x -d 'which containers may lease: any, or granted, those that were given cores; docs/reservations.md (default: any)'
 complete -c furiosa -n '_shtab_furiosa_using brokerd' -l placement -x -d 'which free cores: pack fills cards, spread empties them (default: pack)'
 complete -c furiosa -n '_shtab_furiosa_using brokerd' -l aging -x -d 'seconds of waiting that count like one step of priority (default: 30.0)'
 complete -c furiosa -n '_shtab_furiosa_using brokerd' -l recall-grace -x -d 'seconds an owner has when his lease expires, is revoked or preempted (default: 10.0)'

@@ -27,8 +27,8 @@ class Permit(Struct, frozen=True):
 
 
 class Access:
-    """`is_free(file)` says whether nobody has any of its cores. `pods_need_grants`: a pod without a grant
-    may lease nothing. For the event loop's thread.
+    """`is_free(file)` says whether nobody has any of its cores. `containers_need_grants`: one of root's
+    without a grant may lease nothing. For the event loop's thread.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Access:
         keeper: Keeper,
         is_free: Callable[[DeviceFile], bool],
         *,
-        pods_need_grants: bool,
+        containers_need_grants: bool,
     ) -> None:
         self._grants = grants
         self._keeper = keeper
         self._is_free = is_free
-        self._pods_need_grants = pods_need_grants
+        self._containers_need_grants = containers_need_grants
         self._of: WeakKeyDictionary[Session, frozenset[str]] = WeakKeyDictionary()
 
     def opened(self, session: Session) -> None:
@@ -125,12 +125,13 @@ class Access:
         return DeviceSpec(tuple(items))
 
     def _need_no_grant(self, session: Session) -> None:
-        container = session.owner.principal.container
-        if self._pods_need_grants and container is not None and container.pod_uid:
-            raise NotAllowed(
-                str(session.owner.principal),
-                "lease cores: the cluster has given it none (ask for them in the pod's resources)",
-            )
+        """A user's own containers are that user."""
+        who = session.owner.principal
+        if self._containers_need_grants and who.container is not None and not who.is_rootless:
+            giver = "the cluster has given it none (ask for them in the pod's resources)"
+            if not who.container.pod_uid:
+                giver = "it was started without (podman run --device furiosa.ai/npu=...)"
+            raise NotAllowed(str(who), f"lease cores: {giver}")
 
     def _names(self, session: Session, kind: str) -> list[str]:
         start = f"{kind}/"

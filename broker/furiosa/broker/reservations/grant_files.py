@@ -68,7 +68,7 @@ class GrantFiles:
         whether the process that was meant still lives.
         """
         namespace = self._namespace(str(pid))
-        if namespace is None or namespace == self._namespace("self"):
+        if namespace is not None and namespace == self._namespace("self"):
             return frozenset()
         return self._of(str(pid))
 

@@ -11,7 +11,7 @@ from furiosa.common.names import DeviceFile
 
 
 class Reserved:
-    """In the state folder `state`. `files` and `audit` as of Keeper, `pods_need_grants` as of Access."""
+    """In the state folder `state`. `files` and `audit` as of Keeper, `containers_need_grants` as of Access."""
 
     def __init__(
         self,
@@ -20,7 +20,7 @@ class Reserved:
         files: Callable[[], tuple[DeviceFile, ...]],
         audit: Callable[..., None],
         *,
-        pods_need_grants: bool,
+        containers_need_grants: bool,
     ) -> None:
         """Raises: OSError, ValueError when what was written down cannot be used."""
         self._arbiter = arbiter
@@ -29,7 +29,10 @@ class Reserved:
         path = state / "reservations.json"
         self.keeper = Keeper(path, self.grant_files, arbiter, files, audit)
         self.access = Access(
-            self.grant_files, self.keeper, self._is_free, pods_need_grants=pods_need_grants
+            self.grant_files,
+            self.keeper,
+            self._is_free,
+            containers_need_grants=containers_need_grants,
         )
 
     def _is_free(self, file: DeviceFile) -> bool:
