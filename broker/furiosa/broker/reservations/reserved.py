@@ -11,7 +11,7 @@ from furiosa.common.names import DeviceFile
 
 
 class Reserved:
-    """In the state folder `state`. `files` and `audit` as of Keeper, `containers_need_grants` as of Access."""
+    """In the state folder `state`. `files`, `audit` are of Keeper, `containers_need_grants` is of Access."""
 
     def __init__(
         self,
